@@ -1,0 +1,46 @@
+package frame
+
+import "github.com/weftnet/weft/stack/drop"
+
+// GSO is how a superframe is to be cut into wire frames.
+type GSO uint8
+
+// The kinds of superframe, named as in linux/virtio_net.h.
+const (
+	GSONone GSO = iota
+	GSOTCP4     // VIRTIO_NET_HDR_GSO_TCPV4
+	GSOTCP6     // VIRTIO_NET_HDR_GSO_TCPV6
+	GSOUDP      // VIRTIO_NET_HDR_GSO_UDP_L4, over either IP version
+)
+
+// Checksum is how far a frame's transport checksum has come.
+type Checksum uint8
+
+// The states of a transport checksum.
+const (
+	Unverified Checksum = iota // the field holds what the sender wrote there; nobody has looked
+	Partial                    // the field holds the folded pseudo-header sum; the rest is owed (NEEDS_CSUM)
+	Verified                   // the field is right, or something that covered the whole frame vouches for it (DATA_VALID)
+)
+
+// Offload is what a virtio_net_hdr says about the frame behind it: which work the kernel left, or leaves, to the other
+// side (linux/virtio_net.h, struct virtio_net_hdr). The zero value describes a plain frame.
+type Offload struct {
+	GSO      GSO
+	ECN      bool // the first segment alone keeps CWR (VIRTIO_NET_HDR_GSO_ECN)
+	Checksum Checksum
+	Size     uint16 // GSO: payload bytes per segment
+	Start    uint16 // Partial: where summing starts, from the frame's first byte
+	Offset   uint16 // Partial: where the sum goes, from Start
+	HdrLen   uint16 // GSO: length of all headers; a hint, not trusted
+}
+
+// OffloadLen is the length in bytes of the virtio_net_hdr that TAPs are opened with (TUNSETVNETHDRSZ).
+const OffloadLen = 10
+
+// Unmarshal reads a virtio_net_hdr in host byte order. It refuses kinds of segmentation that the frame code cannot
+// describe, and reports BadOffload for a header that is cut off.
+func (o *Offload) Unmarshal(b []byte) drop.Reason { panic("helper") }
+
+// Marshal writes the virtio_net_hdr for o into b, which must hold OffloadLen bytes.
+func (o *Offload) Marshal(b []byte) { panic("helper") }

@@ -5,10 +5,13 @@
 //	├────────────────────────────┼─────────────────┼────────────────────────────────┼─────────────┼──────────┤
 //	buf[0]                       buf[head]         L3                               L4            Payload    End
 //
-// Nothing here copies payload: Segmenter and Coalescer hand out slices of the buffers that they were given.
+// Nothing here copies payload, allocates or takes a lock: Cut and Coalescer hand out slices of the buffers that they were given.
 package frame
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // Headroom is how many bytes a reader leaves free in front of a frame, for the virtio_net_hdr on the way in and for the
 // encapsulation on the way out.
@@ -53,6 +56,8 @@ type Frame struct {
 	Payload  uint16 // behind the transport header; 0 if none
 	End      int    // end of the network packet; what follows is Ethernet padding
 	Hash     uint32 // flow hash; the same for all frames, and all fragments, of one flow in one direction
+
+	routed bool // an IPv6 routing header still names the final destination, which the pseudo-header then means
 }
 
 // Set makes f a plain frame of n bytes at buf[head:], forgetting all that f was. At least Headroom bytes should lie in front.
@@ -82,3 +87,21 @@ func (f *Frame) Dst() MAC { return MACFrom(f.buf[f.head:]) }
 
 // Src returns the source MAC. The frame must have been parsed.
 func (f *Frame) Src() MAC { return MACFrom(f.buf[f.head+6:]) }
+
+// SrcAddr returns the source address of an IP frame, and the zero Addr of any other. The frame must have been parsed.
+func (f *Frame) SrcAddr() netip.Addr { return f.addr(12, 8) }
+
+// DstAddr returns the destination address of an IP frame, and the zero Addr of any other. The frame must have been parsed.
+func (f *Frame) DstAddr() netip.Addr { return f.addr(16, 24) }
+
+// addr reads the address at offset at4 of an IPv4 header, or at6 of an IPv6 header.
+func (f *Frame) addr(at4, at6 int) netip.Addr {
+	b := f.buf[f.head+int(f.L3):]
+	switch f.Ether {
+	case EtherIPv4:
+		return netip.AddrFrom4([4]byte(b[at4:]))
+	case EtherIPv6:
+		return netip.AddrFrom16([16]byte(b[at6:]))
+	}
+	return netip.Addr{}
+}

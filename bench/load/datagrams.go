@@ -1,0 +1,131 @@
+package load
+
+import (
+	"encoding/binary"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// batch is how many datagrams one system call sends or receives at most.
+const batch = 64
+
+// receiveBuffer is what the server asks for: room for a burst while another thread has its processor.
+const receiveBuffer = 4 << 20
+
+// datagrams sends numbered UDP datagrams, each a packet of its own as a program sends it (no UDP_SEGMENT), and counts
+// which of them arrive.
+type datagrams struct {
+	end
+	fd int
+}
+
+func (d *datagrams) open() (err error) {
+	if !d.server {
+		d.fd, err = dial(unix.SOCK_DGRAM, d.spec.Server)
+		return err
+	}
+	if d.fd, err = listen(unix.SOCK_DGRAM, d.spec.Server); err != nil {
+		return err
+	}
+	if unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) == nil {
+		return nil
+	}
+	// Without privilege on the host net.core.rmem_max bounds it, for every path alike.
+	err = unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	return os.NewSyscallError("setsockopt SO_RCVBUF", err)
+}
+
+func (d *datagrams) threads() []func() error {
+	if d.server {
+		return []func() error{d.receive}
+	}
+	return []func() error{d.send}
+}
+
+// message is struct mmsghdr (recvmmsg(2)).
+type message struct {
+	hdr unix.Msghdr
+	n   uint32
+}
+
+// messages are buffers for one call to sendmmsg or recvmmsg.
+type messages struct {
+	list [batch]message
+	iovs [batch]unix.Iovec
+	bufs [batch][]byte
+}
+
+func newMessages(size int) *messages {
+	m := &messages{}
+	for i := range m.list {
+		m.bufs[i] = make([]byte, size)
+		m.iovs[i].Base = &m.bufs[i][0]
+		m.iovs[i].SetLen(size)
+		m.list[i].hdr.Iov = &m.iovs[i]
+		m.list[i].hdr.SetIovlen(1)
+	}
+	return m
+}
+
+// call hands the messages from the first one on to the kernel and returns how many it took.
+func (m *messages) call(trap uintptr, fd, first int, flags uintptr) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&m.list[first])), uintptr(batch-first), flags, 0, 0)
+	return int(n), errno
+}
+
+// refused tells errors of a path that is only overloaded or coming up from faults of the generator.
+func refused(errno unix.Errno) bool {
+	switch errno {
+	case unix.EINTR, unix.EAGAIN, unix.ENOBUFS, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH:
+		return true
+	}
+	return false
+}
+
+func (d *datagrams) send() error {
+	m := newMessages(d.spec.Size)
+	var sequence uint64
+	for {
+		for i := range m.bufs {
+			binary.BigEndian.PutUint64(m.bufs[i], sequence+uint64(i))
+		}
+		sequence += batch
+		for sent := 0; sent < batch; {
+			n, errno := m.call(unix.SYS_SENDMMSG, d.fd, sent, 0)
+			if errno != 0 {
+				if !refused(errno) {
+					return os.NewSyscallError("sendmmsg", errno)
+				}
+				continue
+			}
+			sent += n
+			d.m.count.Add(uint64(n))
+		}
+	}
+}
+
+func (d *datagrams) receive() error {
+	m := newMessages(maxDatagram)
+	var highest uint64
+	for {
+		n, errno := m.call(unix.SYS_RECVMMSG, d.fd, 0, unix.MSG_WAITFORONE)
+		if errno != 0 {
+			if !refused(errno) {
+				return os.NewSyscallError("recvmmsg", errno)
+			}
+			continue
+		}
+		var bytes uint64
+		for i := range n {
+			bytes += uint64(m.list[i].n)
+			if m.list[i].n >= sequenceLen {
+				highest = max(highest, binary.BigEndian.Uint64(m.bufs[i])+1)
+			}
+		}
+		d.m.bytes.Add(bytes)
+		d.m.count.Add(uint64(n))
+		d.m.sequence.Store(highest)
+	}
+}

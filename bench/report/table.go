@@ -1,0 +1,71 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+)
+
+// String formats s as median [min..max].
+func (s Spread) String() string {
+	return fmt.Sprintf("%s [%s..%s]", figure(s.Median), figure(s.Min), figure(s.Max))
+}
+
+// figure formats v with three significant digits, and all digits before the decimal point.
+func figure(v float64) string {
+	switch abs := max(v, -v); {
+	case abs == 0:
+		return "0"
+	case abs >= 100:
+		return thousands(fmt.Sprintf("%.0f", v))
+	case abs >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case abs >= 0.01:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.2g", v)
+}
+
+// thousands groups the digits of a whole number of five or more.
+func thousands(s string) string {
+	if len(s) < 5 {
+		return s
+	}
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// Print writes the summary as a table, without the parts that processor time is made of.
+func (r *Results) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "SCENARIO\tPATH\tMETRIC\tMEDIAN [MIN..MAX]\tUNIT\tN\tTO %s\n", r.Reference)
+	var above Summary
+	for _, s := range r.Summary {
+		if slices.Contains(details, s.Metric) {
+			continue
+		}
+		scenario, path := s.Scenario, s.Path
+		if scenario == above.Scenario {
+			scenario = ""
+			if path == above.Path {
+				path = ""
+			}
+		}
+		above = s
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", scenario, path, s.Metric, s.Spread, s.Unit, s.N, s.ratio())
+	}
+	return t.Flush()
+}
+
+func (s Summary) ratio() string {
+	if s.Ratio == nil {
+		return "-"
+	}
+	return s.Ratio.String()
+}
+
+// details are metrics that the terminal's table leaves out; results.json and report.html have them.
+var details = []string{"cpu-user", "cpu-system", "cpu-softirq", "p90"}

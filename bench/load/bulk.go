@@ -4,8 +4,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chunk is how much one write or read moves at most.
-const chunk = 512 << 10
+// chunk is how much one write or read moves at most: larger ones fall out of the processor's cache and are slower.
+const chunk = 128 << 10
 
 // bulk moves bytes over TCP connections, in one direction, as fast as they go. The receiver reads them all to its own
 // memory, as a program does.

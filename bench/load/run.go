@@ -8,16 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"time"
 
 	"github.com/weftnet/weft/bench/cpu"
+	"github.com/weftnet/weft/internal/lab"
 )
-
-// Host is where a process can be started.
-type Host interface {
-	Start(cmd *exec.Cmd) error
-}
 
 // Window is when a load is measured.
 type Window struct {
@@ -35,7 +30,7 @@ type Outcome struct {
 const grace = 5 * time.Second
 
 // Run puts the load s on the way between client and server. When ctx ends both ends are gone before Run returns.
-func Run(ctx context.Context, client, server Host, s Spec, w Window) (Outcome, error) {
+func Run(ctx context.Context, client, server *lab.Host, s Spec, w Window) (Outcome, error) {
 	if err := s.check(); err != nil {
 		return Outcome{}, err
 	}
@@ -43,7 +38,7 @@ func Run(ctx context.Context, client, server Host, s Spec, w Window) (Outcome, e
 	defer cancel()
 	var ends [2]*process
 	for i, e := range []struct {
-		host Host
+		host *lab.Host
 		role string
 	}{{server, "server"}, {client, "client"}} {
 		p, err := launchProcess(e.host, e.role)
@@ -111,15 +106,16 @@ func pause(ctx context.Context, d time.Duration, client, server *process) error 
 // process is one end, running.
 type process struct {
 	role    string
-	cmd     *exec.Cmd
+	cmd     *lab.Cmd
 	in      io.WriteCloser
 	replies chan reply
 	stderr  bytes.Buffer // complete once replies is closed and the process was waited for
 }
 
-func launchProcess(h Host, role string) (*process, error) {
+func launchProcess(h *lab.Host, role string) (*process, error) {
 	p := &process{role: role, replies: make(chan reply, 4)}
-	p.cmd = exec.Command("/proc/self/exe", "bench", "load", role)
+	p.cmd = h.Command("/proc/self/exe", "bench", "load", role)
+	p.cmd.SysProcAttr.Setpgid = true // the terminal's interrupt is the harness's to handle
 	p.cmd.Stderr = &p.stderr
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
@@ -129,7 +125,7 @@ func launchProcess(h Host, role string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: start the %s: %w", role, err)
 	}
-	if err := h.Start(p.cmd); err != nil {
+	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("load: start the %s: %w", role, err)
 	}
 	p.in = in

@@ -69,3 +69,16 @@ func (s Summary) ratio() string {
 
 // details are metrics that the terminal's table leaves out; results.json and report.html have them.
 var details = []string{"cpu-user", "cpu-system", "cpu-softirq", "p90"}
+
+// Headline is a run in a few words: what it is about, and what that cost.
+func Headline(metrics []Metric) string {
+	var words string
+	for i, m := range metrics {
+		if i == 0 {
+			words = fmt.Sprintf("%7s %-9s", figure(m.Value), m.Unit)
+		} else if m.Name == "cpu" {
+			words += fmt.Sprintf("  cpu %s %s", figure(m.Value), m.Unit)
+		}
+	}
+	return words
+}

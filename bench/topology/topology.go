@@ -1,0 +1,160 @@
+// Package topology builds the ways between two containers that the bench compares. Each is made of the same two hosts,
+// network namespaces joined by a veth pair, and differs only in what carries the containers' frames:
+//
+//	          host a                                             host b
+//	┌──────────────────────────┐                      ┌──────────────────────────┐
+//	│ neighbour      client    │                      │                 server   │
+//	│  10.77.0.4    10.77.0.2  │                      │               10.77.0.3  │
+//	│      └──── path ────┘    │   veth, MTU 1500     │      path ─────────┘     │
+//	│              └────── eth0├──────────────────────┤eth0 ──┘                  │
+//	│                 192.0.2.1│                      │192.0.2.2                 │
+//	└──────────────────────────┘                      └──────────────────────────┘
+//
+// A path is one small file here and one line in Paths.
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/weftnet/weft/internal/lab"
+	"github.com/weftnet/weft/stack/frame"
+)
+
+// Paths returns all there are. The bench takes them in this order.
+func Paths() []Path { return []Path{direct, kernelVXLAN, weft} }
+
+// Path is a way between containers.
+type Path struct {
+	Name  string
+	About string
+
+	// Missing says what this host lacks for the path, with the remedy; nil if nothing.
+	Missing func() error
+
+	// build adds to a Net that has its two hosts. What it starts it hands to the Net's close list.
+	build func(context.Context, *Net) error
+}
+
+// Options are what all paths have in common.
+type Options struct {
+	Offload bool // whether the underlay's devices segment and checksum, as a NIC with tunnel offload does
+}
+
+// The MTUs of all paths: the overlay's packets leave room for VXLAN over IPv4.
+const (
+	UnderlayMTU = 1500
+	OverlayMTU  = UnderlayMTU - 50
+)
+
+// Container is an end of a path.
+type Container struct {
+	Host *lab.Host
+	Addr netip.Addr // where the others reach it
+}
+
+// Net is a path that stands.
+type Net struct {
+	Client, Server Container
+	Neighbour      Container // on the client's host; its Host is nil on a path without local traffic
+
+	a, b  *lab.Host // where the containers are
+	close []func() error
+}
+
+// Build makes the path's hosts and containers. The caller closes the Net; when ctx ends Build gives up.
+func (p Path) Build(ctx context.Context, opt Options) (*Net, error) {
+	n := &Net{}
+	err := n.hosts(opt)
+	if err == nil {
+		err = p.build(ctx, n)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("topology: build %s: %w", p.Name, err), n.Close())
+	}
+	return n, nil
+}
+
+// Close takes everything down, the latest first. It is idempotent.
+func (n *Net) Close() error {
+	var errs []error
+	for len(n.close) > 0 {
+		last := len(n.close) - 1
+		errs = append(errs, n.close[last]())
+		n.close = n.close[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// Features returns which features of the underlay's devices are on.
+func (n *Net) Features() (map[string]bool, error) { return n.a.Features("eth0") }
+
+// host makes a namespace that lives as long as the Net.
+func (n *Net) host(name string) (*lab.Host, error) {
+	h, err := lab.New(name)
+	if err != nil {
+		return nil, err
+	}
+	n.close = append(n.close, h.Close)
+	return h, nil
+}
+
+// The addresses of the hosts and of the containers.
+var (
+	vtepA, vtepB = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+
+	subnet    = netip.MustParsePrefix("10.77.0.0/24")
+	client    = station{"client", netip.MustParseAddr("10.77.0.2"), 0x0242_0a4d_0002}
+	server    = station{"server", netip.MustParseAddr("10.77.0.3"), 0x0242_0a4d_0003}
+	neighbour = station{"neighbour", netip.MustParseAddr("10.77.0.4"), 0x0242_0a4d_0004}
+)
+
+// station is a container as the overlay knows it.
+type station struct {
+	name string
+	addr netip.Addr
+	mac  frame.MAC
+}
+
+func (s station) prefix() netip.Prefix { return netip.PrefixFrom(s.addr, subnet.Bits()) }
+
+// hosts makes the two hosts and the underlay between them.
+func (n *Net) hosts(opt Options) (err error) {
+	if n.a, err = n.host("a"); err != nil {
+		return err
+	}
+	if n.b, err = n.host("b"); err != nil {
+		return err
+	}
+	return lab.Link(n.a, n.b, lab.LinkOptions{
+		MTU:       UnderlayMTU,
+		Addresses: [2][]netip.Prefix{{netip.PrefixFrom(vtepA, 24)}, {netip.PrefixFrom(vtepB, 24)}},
+		NoOffload: !opt.Offload,
+	})
+}
+
+// containers makes the namespaces of the three containers, without interfaces.
+func (n *Net) containers() error {
+	for _, c := range []struct {
+		to *Container
+		station
+	}{{&n.Client, client}, {&n.Server, server}, {&n.Neighbour, neighbour}} {
+		h, err := n.host(c.name)
+		if err != nil {
+			return err
+		}
+		*c.to = Container{h, c.addr}
+	}
+	return nil
+}
+
+// probe makes a host for trying something out.
+func probe(try func(*lab.Host) error) error {
+	h, err := lab.New("probe")
+	if err != nil {
+		return err
+	}
+	return errors.Join(try(h), h.Close())
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +47,10 @@ func Reexec() (done bool, code int, err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), reexecuted+"=1")
 	cmd.SysProcAttr = Rootless()
+	// The signal comes when the thread ends that started the program, so this goroutine keeps it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
 
 	// The terminal's interrupt reaches both: the child decides what it means. Others are passed on.
 	signals := make(chan os.Signal, 8)
@@ -71,8 +76,7 @@ func Reexec() (done bool, code int, err error) {
 	}
 }
 
-// Rootless returns the attributes of a process in user, network and mount namespaces of its own, in which this user is
-// root. It is killed when the thread that starts it ends.
+// Rootless returns the attributes of a process in user, network and mount namespaces of its own, in which this user is root.
 func Rootless() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS,

@@ -129,8 +129,8 @@ func (w *watcher) look(origins bool) {
 }
 
 // Statistics are the kernel's counters of the interface, from the container's point of view: Rx is what came from the
-// switch, Tx what went to it. TxDropped counts frames of the container for which the queue had no room, RxDropped those
-// that its stack refused.
+// switch, Tx what the switch has read. TxDropped counts frames of the container for which the queue had no room, RxDropped
+// those that its stack refused.
 type Statistics struct {
 	RxPackets, RxBytes, RxErrors, RxDropped uint64
 	TxPackets, TxBytes, TxErrors, TxDropped uint64

@@ -64,39 +64,26 @@ func (q *Queue) Write(o *frame.Offload, parts [][]byte) syscall.Errno {
 	if len(parts) > MaxParts {
 		return syscall.EMSGSIZE
 	}
+	// Both stay on the stack, also of threads that call at once: clearing the array costs little beside a system call.
 	var hdr [frame.OffloadLen]byte
-	if q.mode == Plain {
-		if o.GSO != frame.GSONone || o.Checksum == frame.Partial {
-			return syscall.EINVAL
-		}
-	} else {
-		o.Marshal(hdr[:])
-	}
-	// Nearly all frames have one part or two: they are spared the clearing of the large array.
-	if len(parts) < 8 {
-		var iov [8]unix.Iovec
-		return q.writev(iov[:], hdr[:], parts)
-	}
 	var iov [MaxParts + 1]unix.Iovec
-	return q.writev(iov[:], hdr[:], parts)
-}
-
-// writev gathers hdr and parts in iov, which has room for all, and writes them.
-func (q *Queue) writev(iov []unix.Iovec, hdr []byte, parts [][]byte) syscall.Errno {
 	n := 0
 	if q.mode == Offloaded {
-		iov[0].Base = unsafe.SliceData(hdr)
+		o.Marshal(hdr[:])
+		iov[0].Base = &hdr[0]
 		iov[0].SetLen(len(hdr))
 		n = 1
+	} else if o.GSO != frame.GSONone || o.Checksum == frame.Partial {
+		return syscall.EINVAL
 	}
 	for _, p := range parts {
 		if len(p) > 0 {
-			iov[n].Base = unsafe.SliceData(p)
+			iov[n].Base = &p[0]
 			iov[n].SetLen(len(p))
 			n++
 		}
 	}
-	_, _, err := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(q.fd), uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(n))
+	_, _, err := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(q.fd), uintptr(unsafe.Pointer(&iov)), uintptr(n))
 	runtime.KeepAlive(q)
 	if err == syscall.EBADFD {
 		q.dev.markGone()

@@ -21,7 +21,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("LAB_TEST_UNPRIVILEGED") != "" {
+	role := os.Getenv("LAB_TEST_UNPRIVILEGED")
+	if role != "" {
 		if done, code, err := Reexec(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -29,7 +30,24 @@ func TestMain(m *testing.M) {
 			os.Exit(code)
 		}
 	}
+	if role == "hold" {
+		hold()
+	}
 	os.Exit(m.Run())
+}
+
+// hold makes a host with a running program, prints the processes' numbers, and waits for its own end.
+func hold() {
+	h, err := New("held")
+	if err == nil {
+		c := h.Command("sleep", "60")
+		if err = c.Start(); err == nil {
+			fmt.Println(os.Getpid(), c.Process.Pid)
+			err = c.Wait()
+		}
+	}
+	fmt.Println(err)
+	os.Exit(1)
 }
 
 func prefix(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
@@ -295,22 +313,54 @@ func TestOrdinaryUserGetsHostsByReexec(t *testing.T) {
 	if os.Getuid() != 0 || os.Getenv("LAB_TEST_UNPRIVILEGED") != "" {
 		t.Skip("only root can become another user")
 	}
+	cmd := asNobody(t, "test", "-test.v", "-test.run", "^(TestKernelOverlay.*|TestOffload.*|TestCommandRuns.*)$")
+	out, err := cmd.CombinedOutput()
+	if err != nil || bytes.Count(out, []byte("--- PASS")) != 3 {
+		t.Fatalf("as nobody: %v, expected three tests to pass\n%s", err, out)
+	}
+}
+
+// asNobody prepares this program to run again as an ordinary user in a role of TestMain's.
+func asNobody(t *testing.T, role string, args ...string) *exec.Cmd {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "weft-lab")
 	Must(t, err)
-	defer os.RemoveAll(dir)
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	Must(t, os.Chmod(dir, 0o755))
 	binary := filepath.Join(dir, "lab.test")
 	self, err := os.ReadFile("/proc/self/exe")
 	Must(t, err)
 	Must(t, os.WriteFile(binary, self, 0o755))
-	cmd := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", binary,
-		"-test.v", "-test.run", "^(TestKernelOverlay.*|TestOffload.*|TestCommandRuns.*)$")
+	cmd := exec.Command("setpriv", append([]string{"--reuid", "65534", "--regid", "65534", "--clear-groups", binary}, args...)...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "LAB_TEST_UNPRIVILEGED=1")
-	out, err := cmd.CombinedOutput()
-	if err != nil || bytes.Count(out, []byte("--- PASS")) != 3 {
-		t.Fatalf("as nobody: %v, expected three tests to pass\n%s", err, out)
+	cmd.Env = append(os.Environ(), "LAB_TEST_UNPRIVILEGED="+role)
+	return cmd
+}
+
+func TestNothingOutlivesAKilledProcess(t *testing.T) {
+	if os.Getuid() != 0 || os.Getenv("LAB_TEST_UNPRIVILEGED") != "" {
+		t.Skip("only root can become another user")
 	}
+	cmd := asNobody(t, "hold")
+	out, err := cmd.StdoutPipe()
+	Must(t, err)
+	Must(t, cmd.Start())
+	var inner, program int
+	if _, err := fmt.Fscan(out, &inner, &program); err != nil {
+		_ = cmd.Process.Kill()
+		t.Fatalf("the processes' numbers did not come: %v", err)
+	}
+	Must(t, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	for _, pid := range []int{inner, program} {
+		Eventually(t, func() bool { return ended(pid) }, 5*time.Second)
+	}
+}
+
+// ended reports whether a process is no more, or waits for somebody to collect it.
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || bytes.Contains(stat, []byte(") Z "))
 }
 
 func TestReexecLetsRootGoOn(t *testing.T) {

@@ -136,7 +136,7 @@ type Statistics struct {
 	TxPackets, TxBytes, TxErrors, TxDropped uint64
 }
 
-// Statistics reads the counters. It costs a thread and some milliseconds: it is for people and their monitoring.
+// Statistics reads the counters. Each call costs a thread: it is for people and their monitoring.
 func (d *Device) Statistics() (Statistics, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,17 +28,32 @@ import (
 	"github.com/weftnet/weft/stack/tap"
 )
 
-// unprivileged marks the environment of the tests that run again as nobody.
-const unprivileged = "TAP_TEST_UNPRIVILEGED"
+// unprivileged marks the environment of the tests that run again as nobody, and says where.
+const (
+	unprivileged = "TAP_TEST_UNPRIVILEGED"
+	ownNetwork   = "in network and user namespaces of its own"  // as `weft run`, and the bench
+	hostNetwork  = "in the host's network and a user namespace" // as `podman unshare weft agent`
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(unprivileged) != "" {
+	switch where := os.Getenv(unprivileged); {
+	case where == ownNetwork:
 		if done, code, err := lab.Reexec(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		} else if done {
 			os.Exit(code)
 		}
+	case where == hostNetwork && lab.Unprivileged():
+		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.SysProcAttr = lab.Rootless()
+		cmd.SysProcAttr.Cloneflags &^= unix.CLONE_NEWNET
+		if err := cmd.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -121,37 +137,40 @@ func (p *pump) carry(from, to *tap.Queue) {
 	}
 }
 
-// transfer sends n random bytes from a to a listener at b, and reports whether they arrive as they were.
-func transfer(t testing.TB, a, b *lab.Host, addr string, n int) {
+// connect opens a TCP connection from a to addr at b.
+func connect(t testing.TB, a, b *lab.Host, addr string) (client, server net.Conn) {
 	t.Helper()
 	var l net.Listener
 	lab.Must(t, b.Do(func() (err error) { l, err = net.Listen("tcp", net.JoinHostPort(addr, "0")); return err }))
 	defer l.Close()
+	lab.Must(t, a.Do(func() (err error) { client, err = net.DialTimeout("tcp", l.Addr().String(), 5*time.Second); return err }))
+	server, err := l.Accept()
+	lab.Must(t, err)
+	for _, c := range []net.Conn{client, server} {
+		t.Cleanup(func() { c.Close() })
+		lab.Must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	}
+	return client, server
+}
+
+// transfer sends n random bytes from a to addr at b, and fails the test unless they arrive as they were.
+func transfer(t testing.TB, a, b *lab.Host, addr string, n int) {
+	t.Helper()
+	client, server := connect(t, a, b, addr)
 	data := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{1})
 	_, _ = r.Read(data)
-	got := make(chan []byte, 1)
+	sent := make(chan error, 1)
 	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			got <- nil
-			return
-		}
-		defer c.Close()
-		h := sha256.New()
-		_, _ = io.Copy(h, c)
-		got <- h.Sum(nil)
+		_, err := client.Write(data)
+		client.Close()
+		sent <- err
 	}()
-	var c net.Conn
-	lab.Must(t, a.Do(func() (err error) { c, err = net.DialTimeout("tcp", l.Addr().String(), 5*time.Second); return err }))
-	lab.Must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	if _, err := c.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	c.Close()
-	want := sha256.Sum256(data)
-	if sum := <-got; !bytes.Equal(sum, want[:]) {
-		t.Fatalf("the %d bytes to %s did not arrive as they were sent", n, addr)
+	h := sha256.New()
+	got, err := io.Copy(h, server)
+	lab.Must(t, errors.Join(err, <-sent))
+	if want := sha256.Sum256(data); !bytes.Equal(h.Sum(nil), want[:]) {
+		t.Fatalf("%d of the %d bytes to %s arrived, and not as they were sent", got, n, addr)
 	}
 }
 
@@ -207,20 +226,19 @@ func TestOrdinaryUserInAUserNamespace(t *testing.T) {
 	tests := []string{
 		"TestDeviceIsAsItWasAskedFor", "TestSuperframesCrossBothWays", "TestPlainModeCarriesWireFrames", "TestManyQueuesShareTheFlows",
 		"TestContainersEndEndsTheDevice", "TestEndOfTheContainersLastProcessEndsTheDevice", "TestPersistentDeviceIsTakenUpAgain",
-		"TestPortOfALinuxBridge", "TestStatisticsCountDroppedFrames",
+		"TestConnectionSurvivesARestart", "TestDeviceTakenUpAgainEndsWithItsContainer", "TestPortOfALinuxBridge",
+		"TestStatisticsCountDroppedFrames", "TestOpenInTheProcessesOwnNamespace",
 	}
-	pattern := "^("
-	for i, name := range tests {
-		if i > 0 {
-			pattern += "|"
-		}
-		pattern += name
-	}
-	cmd := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", binary, "-test.v", "-test.run", pattern+")$")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), unprivileged+"=1")
-	out, err := cmd.CombinedOutput()
-	if passed := bytes.Count(out, []byte("\n--- PASS")); err != nil || passed != len(tests) {
-		t.Fatalf("as nobody: %v; %d of %d tests passed\n%s", err, passed, len(tests), out)
+	for _, where := range []string{ownNetwork, hostNetwork} {
+		t.Run(where, func(t *testing.T) {
+			cmd := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", binary,
+				"-test.v", "-test.run", "^("+strings.Join(tests, "|")+")$")
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), unprivileged+"="+where)
+			out, err := cmd.CombinedOutput()
+			if passed := bytes.Count(out, []byte("\n--- PASS")); err != nil || passed != len(tests) {
+				t.Fatalf("as nobody: %v; %d of %d tests passed\n%s", err, passed, len(tests), out)
+			}
+		})
 	}
 }

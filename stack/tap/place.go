@@ -56,7 +56,7 @@ func place(cfg Config) error {
 		}
 	}
 	// Fails where the kernel has no IPv6, which is no obstacle to IPv4; an IPv6 address that was asked for tells below.
-	_ = netlink.LinkSetIP6AddrGenMode(link, nl6EUI64)
+	_ = netlink.LinkSetIP6AddrGenMode(link, eui64)
 	for _, p := range cfg.Addresses {
 		if err := address(link, p); err != nil {
 			return err
@@ -79,8 +79,8 @@ func place(cfg Config) error {
 	return nil
 }
 
-// nl6EUI64 makes the link-local address from the MAC (IN6_ADDR_GEN_MODE_EUI64), so that it is known beforehand.
-const nl6EUI64 = 0
+// eui64 makes the link-local address from the MAC (IN6_ADDR_GEN_MODE_EUI64), so that it is known beforehand.
+const eui64 = 0
 
 // shape sets MAC, MTU, queue length and superframe size where they differ.
 func shape(cfg Config, link netlink.Link) error {

@@ -3,6 +3,7 @@ package tap_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -272,6 +273,34 @@ func TestPersistentDeviceIsTakenUpAgain(t *testing.T) {
 	}
 }
 
+// The container's end of a TCP connection outlives the agent.
+func TestConnectionSurvivesARestart(t *testing.T) {
+	h, other := lab.T(t, "c"), lab.T(t, "other")
+	peer := open(t, config(other, 3))
+	cfg := config(h, 2)
+	cfg.Persistent = true
+	d, err := tap.Open(cfg)
+	lab.Must(t, err)
+	p := startPump(t, d, peer)
+	client, server := connect(t, other, h, "10.0.0.2")
+	say := func(from, to net.Conn, word string) {
+		t.Helper()
+		got := make([]byte, len(word))
+		if _, err := io.WriteString(from, word); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(to, got); err != nil || string(got) != word {
+			t.Fatalf("received %q, %v; expected %q", got, err, word)
+		}
+	}
+	say(client, server, "before")
+	p.halt()
+	lab.Must(t, d.Close())
+	startPump(t, open(t, cfg), peer)
+	say(client, server, "after")
+	say(server, client, "and back")
+}
+
 // A device that was taken up again pins its namespace: it has to notice by itself that the container has ended.
 func TestDeviceTakenUpAgainEndsWithItsContainer(t *testing.T) {
 	for name, by := range map[string]func(pid int) tap.Namespace{
@@ -365,6 +394,12 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestOpenInTheProcessesOwnNamespace(t *testing.T) {
 	const name = "weft-tap-test"
+	if os.Getenv(unprivileged) == hostNetwork {
+		if _, err := tap.Open(tap.Config{Name: name}); !errors.Is(err, tap.ErrNotPermitted) || !strings.Contains(err.Error(), "run as root") {
+			t.Errorf("opening a device in the host's network gave %v", err)
+		}
+		return
+	}
 	d := open(t, tap.Config{Namespace: tap.Own(), Name: name})
 	if _, err := netlink.LinkByName(name); err != nil {
 		t.Error(err)

@@ -41,6 +41,7 @@ const (
 	TunnelTruncated // larger than the receive buffer
 
 	// Frames that were right, but could not be handed on.
+	SamePort   // behind the port that it came from: the bridge there has delivered it already
 	QueueFull  // the device or socket took no more (EAGAIN, ENOBUFS)
 	PortClosed // the container's device or the socket is gone
 	SendFailed // the kernel refused the datagram: no route to the peer, a firewall, ...
@@ -71,6 +72,7 @@ var names = [NumReasons]string{
 	UnknownVTEP:     "unknown-vtep",
 	NotOwner:        "not-owner",
 	TunnelTruncated: "tunnel-truncated",
+	SamePort:        "same-port",
 	QueueFull:       "queue-full",
 	PortClosed:      "port-closed",
 	SendFailed:      "send-failed",

@@ -1,0 +1,36 @@
+package loop
+
+// spinner decides whether looking again after sched_yield is worth it before waiting in the kernel: a wake-up of an idle core costs
+// tens of microseconds, a fruitless yield takes the core from those who have work. It keeps a running score of how often looking
+// found something, and tries now and then when the score says that it does not.
+type spinner struct {
+	score int // -spinRange..spinRange
+	skips int
+}
+
+const (
+	spinRange = 64
+	spinTries = 8  // yields before a wait, while they pay
+	spinProbe = 64 // waits between two probes, while they do not
+)
+
+// tries returns how many yields to spend before the next wait.
+func (s *spinner) tries() int {
+	if s.score >= 0 {
+		return spinTries
+	}
+	if s.skips++; s.skips < spinProbe {
+		return 0
+	}
+	s.skips = 0
+	return spinTries
+}
+
+// learn takes in whether the last tries found work.
+func (s *spinner) learn(found bool) {
+	if found {
+		s.score = min(s.score+4, spinRange)
+	} else {
+		s.score = max(s.score-3, -spinRange)
+	}
+}

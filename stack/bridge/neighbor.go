@@ -65,7 +65,7 @@ func neighbor(f *frame.Frame) (kind uint8, src, target netip.Addr, linkAddr fram
 	}
 	linkAddr, ok = linkOption(m[ndOptions:], want)
 	switch {
-	case target.IsMulticast():
+	case target.IsMulticast(), src.IsMulticast():
 		ok = false
 	case kind == neighborSolicitation && src.IsUnspecified() && linkAddr != 0:
 		ok = false

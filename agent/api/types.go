@@ -111,7 +111,7 @@ type Stats struct {
 	Threads  []ThreadStats  `json:"threads"`
 }
 
-// NetworkStats sums up the ports of one network, and holds what it refused besides.
+// NetworkStats sums up one network.
 type NetworkStats struct {
 	Network  string            `json:"network"`
 	VNI      vxlan.VNI         `json:"vni"`
@@ -119,7 +119,7 @@ type NetworkStats struct {
 	RxBytes  uint64            `json:"rx_bytes"`
 	TxFrames uint64            `json:"tx_frames"` // to containers
 	TxBytes  uint64            `json:"tx_bytes"`
-	Drops    map[string]uint64 `json:"drops"` // frames from the underlay that the network refused
+	Drops    map[string]uint64 `json:"drops"` // frames refused, by reason: at its ports, and from the underlay
 }
 
 // TunnelStats are those of the tunnel.

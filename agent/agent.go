@@ -1,0 +1,118 @@
+// Package agent is a node: it opens the parts, compiles state into the tables that the data path reads, and serves the local API.
+//
+//	static file ─► static.Config ─► node.apply ─┬─ tap.Open ────► bridge.Port ── loop.Loop (a thread with its bridge.Lane)
+//	    (SIGHUP)                                ├─ Tunnel.Peer ─► vxlan.Peer       ▲
+//	                                            └─ compile ─────► bridge.Table ────┘ one atomic pointer per network
+//
+// One goroutine changes a node; the API reads it under the same lock. The data path never takes that lock.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/agent/static"
+)
+
+// Options say how a node is run.
+type Options struct {
+	Static  string           // the file that describes the node and its networks
+	Socket  string           // path of the API's unix socket
+	Log     *slog.Logger     // nil discards
+	Version string           // as the API reports it
+	Reload  <-chan os.Signal // a value makes the node read its file again; nil never does
+}
+
+// refresh is how often what the kernel knows better is asked again: path MTUs, and peers that could not be reached.
+const refresh = 10 * time.Second
+
+// Run runs a node until ctx ends. It returns an error if the node cannot start: a faulty file, a port in use, a socket that cannot be
+// made. An endpoint that cannot be attached is logged and reported by the API; the others work.
+func Run(ctx context.Context, o Options) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg, err := static.Load(o.Static)
+	if err != nil {
+		return err
+	}
+	n, err := newNode(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if err := n.apply(cfg); err != nil {
+		o.Log.Error("not everything could be attached", "error", err)
+	}
+	server, err := api.Listen(o.Socket, n)
+	if err != nil {
+		return err
+	}
+	o.Log.Info("node is up", "node", cfg.Node, "underlay", n.tunnel.Local(), "threads", len(n.threads), "socket", o.Socket)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := server.Run(ctx); err != nil {
+			cancel(err)
+		}
+	}()
+	n.serve(ctx, o)
+	cancel(nil)
+	<-served
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// serve reacts to what happens to a running node, until ctx ends.
+func (n *node) serve(ctx context.Context, o Options) {
+	tick := time.NewTicker(refresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-n.failed:
+			n.log.Error("a forwarding thread ended; the node stops", "error", err)
+			return
+		case <-o.Reload:
+			n.reload(o.Static)
+		case a := <-n.gone:
+			n.drop(a)
+		case <-tick.C:
+			n.refresh()
+		}
+	}
+}
+
+func (n *node) reload(path string) {
+	cfg, err := static.Load(path)
+	if err == nil {
+		err = n.apply(cfg)
+	}
+	if err != nil {
+		n.log.Error("reload", "file", path, "error", err)
+		return
+	}
+	n.log.Info("reloaded", "file", path)
+}
+
+// sameUnderlay refuses changes that the running tunnel cannot take in.
+func sameUnderlay(old, cfg *static.Config) error {
+	if old.Underlay != cfg.Underlay {
+		return fmt.Errorf("underlay changed from %s:%d to %s:%d; restart the agent for that (nothing was changed)",
+			old.Underlay.Address, old.Underlay.Port, cfg.Underlay.Address, cfg.Underlay.Port)
+	}
+	if old.Threads != cfg.Threads {
+		return fmt.Errorf("threads changed from %d to %d; restart the agent for that (nothing was changed)", old.Threads, cfg.Threads)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package bridge
+
+import (
+	"github.com/weftnet/weft/stack/drop"
+	"github.com/weftnet/weft/stack/frame"
+	"github.com/weftnet/weft/vxlan"
+)
+
+// forward takes a parsed frame from port p to where it belongs.
+func (l *Lane) forward(p *Port, f *frame.Frame) drop.Reason {
+	t := p.net.table.Load()
+	src := t.stations[f.Src()]
+	if !t.spoof {
+		if src == nil || src.port != p {
+			return drop.SpoofedMAC
+		}
+		if reason := t.admit(src, f); reason != drop.None {
+			return reason
+		}
+	}
+	dst := f.Dst()
+	if dst.IsGroup() {
+		if l.proxy(t, p, f) {
+			return drop.None
+		}
+		return l.flood(t, p, f, t.flood)
+	}
+	d := t.stations[dst]
+	switch {
+	case d == nil && dst == t.gateway.MAC:
+		return drop.NoRouter
+	case d == nil:
+		return l.flood(t, p, f, t.statics)
+	case d.port == p:
+		return drop.SamePort
+	case d.port != nil:
+		l.toPort(d.port, f)
+		return drop.None
+	case d.peer != nil:
+		return l.toPeer(t, p, d.peer, f)
+	}
+	return drop.NoRoute
+}
+
+// flood sends a frame to all ports but the one that it came from, and to peers (head-end replication, RFC 7348 §4.2 without an
+// underlay's multicast).
+func (l *Lane) flood(t *Table, from *Port, f *frame.Frame, peers []*vxlan.Peer) drop.Reason {
+	// A checksum completed for one receiver is complete for all: so before the first has been given a Partial one.
+	f.Complete()
+	reached, refused := 0, drop.NoRoute
+	for _, peer := range peers {
+		if reason := l.toPeer(t, from, peer, f); reason == drop.None {
+			reached++
+		} else {
+			refused = reason
+		}
+	}
+	for _, p := range t.ports {
+		if p != from {
+			l.toPort(p, f)
+			reached++
+		}
+	}
+	if reached == 0 {
+		return refused
+	}
+	return drop.None
+}
+
+// toPeer sends a frame through the tunnel. If it is too big for the way there, its sender is told.
+func (l *Lane) toPeer(t *Table, from *Port, peer *vxlan.Peer, f *frame.Frame) drop.Reason {
+	net := from.net
+	if net.Tap.Enabled() {
+		l.observeTunnel(net, t, peer, true, f)
+	}
+	reason := l.sender.Send(peer, net.VNI, f, t.mtu)
+	if reason == drop.TooBig {
+		mtu := min(t.mtu, peer.MTU())
+		g := t.gateway
+		l.answerWith(from, packetTooBig(l.reply[frame.Headroom:], f, mtu, g.MAC, g.V4, g.V6))
+	}
+	return reason
+}
+
+// toPort hands a frame to a local port, in the form that its device takes.
+func (l *Lane) toPort(p *Port, f *frame.Frame) {
+	if p.takes(f) {
+		l.gro.Add(f, p)
+		return
+	}
+	if f.GSO == frame.GSONone {
+		f.Complete()
+		l.gro.Add(f, p)
+		return
+	}
+	// Cut at the sender's own size: the device may be plain, but it is as near as the sender.
+	size := f.End - int(f.L3)
+	if need := frame.CutSpace(f, size, 0); need > len(l.scratch) {
+		l.scratch = make([]byte, need) // at most once a size, on hosts without offloads
+	}
+	segs, _, reason := frame.Cut(f, size, nil, l.scratch, l.segs[:0])
+	l.segs = segs[:0]
+	if reason != drop.None {
+		p.Drops.Add(reason, wireFrames(f))
+		return
+	}
+	whole := frame.Offload{Checksum: frame.Verified}
+	for i := range segs {
+		parts := [2][]byte{segs[i].Header, segs[i].Payload}
+		p.Deliver(&whole, parts[:], 1)
+	}
+}
+
+// answerWith delivers the reply of n bytes that was just written to the lane's reply buffer.
+func (l *Lane) answerWith(p *Port, n int) {
+	if n == 0 {
+		return
+	}
+	whole := frame.Offload{Checksum: frame.Verified}
+	parts := [1][]byte{l.reply[frame.Headroom:][:n]}
+	p.Deliver(&whole, parts[:], 1)
+}
+
+// proxy answers an ARP or ND request from the table, and reports whether it did.
+func (l *Lane) proxy(t *Table, p *Port, f *frame.Frame) bool {
+	reply := l.reply[frame.Headroom:]
+	switch {
+	case f.Ether == frame.EtherARP:
+		_, sender, target, request, ok := arpRequest(f)
+		if !ok || !request || sender == target {
+			return false // announcements (RFC 5227 §3) are for all
+		}
+		if owner := t.neighbors[target]; owner != nil && owner.port != p {
+			l.answerWith(p, arpReply(reply, f, owner.mac))
+			return true
+		}
+	case f.Proto == frame.ProtoICMPv6:
+		kind, _, target, _, ok := neighbor(f)
+		if !ok || kind != neighborSolicitation {
+			return false
+		}
+		if owner := t.neighbors[target]; owner != nil && owner.port != p {
+			l.answerWith(p, neighborAdvert(reply, f, owner.mac, owner.mac == t.gateway.MAC))
+			return true
+		}
+	}
+	return false
+}
+
+// wireFrames returns how many frames f is on the wire.
+func wireFrames(f *frame.Frame) int {
+	if f.GSO == frame.GSONone || f.Size == 0 || f.End <= int(f.Payload) {
+		return 1
+	}
+	return (f.End - int(f.Payload) + int(f.Size) - 1) / int(f.Size)
+}

@@ -1,0 +1,50 @@
+package bridge
+
+import (
+	"github.com/weftnet/weft/stack/drop"
+	"github.com/weftnet/weft/stack/frame"
+	"github.com/weftnet/weft/vxlan"
+)
+
+// Receive takes an inner frame from the tunnel (vxlan.Handler).
+func (l *Lane) Receive(v vxlan.VNI, peer *vxlan.Peer, f *frame.Frame) {
+	net := (*l.networks.Load())[v]
+	if net == nil {
+		l.tunnel.Drops.Add(drop.UnknownVNI, 1)
+		return
+	}
+	if reason := l.deliver(net, peer, f); reason != drop.None {
+		net.Drops.Add(reason, wireFrames(f))
+	}
+}
+
+// deliver takes a frame from the tunnel to the ports that it is for: never to another tunnel, since every sender reaches all peers itself.
+func (l *Lane) deliver(net *Network, peer *vxlan.Peer, f *frame.Frame) drop.Reason {
+	t := net.table.Load()
+	if reason := f.Parse(); reason != drop.None {
+		return reason
+	}
+	if f.GSO == frame.GSONone { // else the receiver has told
+		if reason := f.Infer(t.mtu); reason != drop.None {
+			return reason
+		}
+	}
+	if net.Tap.Enabled() {
+		l.observeTunnel(net, t, peer, false, f)
+	}
+	if reason := t.admitRemote(peer, f); reason != drop.None {
+		return reason
+	}
+	dst := f.Dst()
+	if d := t.stations[dst]; d != nil && !dst.IsGroup() {
+		if d.port == nil {
+			return drop.NoRoute
+		}
+		l.toPort(d.port, f)
+		return drop.None
+	}
+	if !dst.IsGroup() && dst == t.gateway.MAC {
+		return drop.NoRouter
+	}
+	return l.flood(t, nil, f, nil)
+}

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -265,6 +266,14 @@ func TestNeighborMessagesAreRead(t *testing.T) {
 		b := nd{}.build(t)
 		b = b[:len(b)-8]
 		binary.BigEndian.PutUint16(b[18:], uint16(len(b)-54))
+		if kind, _, _, _, ok := neighbor(parsed(t, b)); kind != 135 || ok {
+			t.Errorf("kind %d, ok %v; want 135, false", kind, ok)
+		}
+	})
+	t.Run("a message in fragments", func(t *testing.T) {
+		b := nd{}.build(t)
+		b = append(append(bytes.Clone(b[:54]), 58, 0, 0, 1, 0, 0, 0, 9), b[54:]...)
+		b[19], b[20] = b[19]+8, 44
 		if kind, _, _, _, ok := neighbor(parsed(t, b)); kind != 135 || ok {
 			t.Errorf("kind %d, ok %v; want 135, false", kind, ok)
 		}

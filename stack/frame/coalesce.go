@@ -17,8 +17,8 @@ type Sink interface {
 	// Joins says which superframes the sink takes. Its answer may change only between a Flush and the next Add.
 	Joins() Joins
 
-	// Deliver takes one frame made of parts, n wire frames joined in it. The bytes of the parts stay until the Coalescer's
-	// next Flush returns; o and the slice of parts only until Deliver does. Deliver must not call the Coalescer.
+	// Deliver takes one frame made of at most 64 parts, n wire frames joined in it. All that it is given belongs to the
+	// Coalescer again when it returns: whoever wants bytes longer copies them. Deliver must not call the Coalescer.
 	Deliver(o *Offload, parts [][]byte, n int)
 }
 
@@ -50,8 +50,8 @@ type Coalescer struct {
 	plain  Offload         // and its Offload
 }
 
-// Add takes a parsed frame for a sink. The frame's bytes stay where they are until Flush, and its header bytes may be
-// rewritten; f itself may be reused at once.
+// Add takes a parsed frame for a sink. The frame's bytes must stay what they are until Flush; f itself may be reused at once.
+// One frame may be added for several sinks: nothing of it is changed but while a sink looks at it.
 func (c *Coalescer) Add(f *Frame, to Sink) {
 	if f.Fragment { // it may belong to any flow between its addresses
 		c.drain(to)
@@ -166,9 +166,8 @@ func (c *Coalescer) emit(at int) {
 // deliver hands the run in slot to its sink and frees the slot.
 func (c *Coalescer) deliver(slot uint8) {
 	r := &c.runs[slot]
-	o := r.seal()
-	to := r.sink
+	r.sink.Deliver(r.seal(), r.parts[:r.n], r.n)
+	r.restore()
 	r.sink = nil
 	c.busy &^= 1 << slot
-	to.Deliver(o, r.parts[:r.n], r.n)
 }

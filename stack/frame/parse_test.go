@@ -51,6 +51,7 @@ func TestParseFindsHeaders(t *testing.T) {
 		"ICMP":                           {packet{proto: ProtoICMP}.build(), EtherIPv4, ProtoICMP, false, false, 14, 34, 42, 42},
 		"GRE has no L4":                  {packet{proto: 47, payload: data}.build(), EtherIPv4, 47, false, false, 14, 0, 0, 74},
 		"a first fragment has an L4":     {edit(tcp4, func(b []byte) { b[20] = 0x20 }), EtherIPv4, ProtoTCP, false, true, 14, 34, 54, 94},
+		"a UDP first fragment":           {edit(packet{proto: ProtoUDP, payload: data}.build(), func(b []byte) { b[20], b[39] = 0x20, 200 }), EtherIPv4, ProtoUDP, false, true, 14, 34, 42, 82},
 		"a later fragment has none":      {edit(tcp4, func(b []byte) { b[21] = 1 }), EtherIPv4, 0, false, true, 14, 0, 0, 94},
 		"TCP over IPv6":                  {packet{v6: true}.build(), EtherIPv6, ProtoTCP, false, false, 14, 54, 74, 74},
 		"ICMPv6":                         {packet{v6: true, proto: ProtoICMPv6}.build(), EtherIPv6, ProtoICMPv6, false, false, 14, 54, 62, 62},

@@ -2,8 +2,9 @@ package frame
 
 import "encoding/binary"
 
-// run is a superframe under construction: wire frames of one flow that follow on one another. Until it is sealed, the first
-// frame's bytes are as they arrived.
+// run is a superframe under construction: wire frames of one flow that follow on one another. It borrows the first frame's
+// headers, from seal to restore; before and after they are as they arrived, since a flooded frame is part of many runs, and of
+// datagrams that are yet to be sent.
 type run struct {
 	sink   Sink
 	head   []byte // the first frame's headers
@@ -11,13 +12,14 @@ type run struct {
 	first  Offload
 	off    Offload // the superframe's
 	l3, l4 int
-	total  int    // length of the joined IP packet
-	size   int    // payload of the first frame, and of all but the last
-	seq    uint32 // TCP sequence number that comes next
-	id     uint16 // IPv4 identification that comes next, unless fixed
-	fixed  bool   // IPv4 with DF, whose identification means nothing (RFC 6864 §4.1), or IPv6
-	closed bool   // takes no more
-	last   byte   // PSH and FIN of the last frame
+	total  int                    // length of the joined IP packet
+	size   int                    // payload of the first frame, and of all but the last
+	seq    uint32                 // TCP sequence number that comes next
+	id     uint16                 // IPv4 identification that comes next, unless fixed
+	fixed  bool                   // IPv4 with DF, whose identification means nothing (RFC 6864 §4.1), or IPv6
+	closed bool                   // takes no more
+	last   byte                   // PSH and FIN of the last frame
+	saved  [ipv4Len + tcpLen]byte // what seal overwrites: from the IP header's first byte, and from the transport header's
 	n      int
 	parts  [maxParts][]byte
 }
@@ -142,7 +144,9 @@ func (r *run) seal() *Offload {
 		r.parts[0] = r.whole
 		return &r.first
 	}
-	ip := r.head[r.l3:]
+	ip, l4 := r.head[r.l3:], r.head[r.l4:]
+	copy(r.saved[:ipv4Len], ip)
+	copy(r.saved[ipv4Len:], l4)
 	transport := r.total - (r.l4 - r.l3)
 	if ip[0]>>4 == 4 {
 		binary.BigEndian.PutUint16(ip[2:], uint16(r.total))
@@ -151,7 +155,6 @@ func (r *run) seal() *Offload {
 	} else {
 		binary.BigEndian.PutUint16(ip[4:], uint16(r.total-ipv6Len))
 	}
-	l4 := r.head[r.l4:]
 	proto := uint32(ProtoTCP)
 	if r.off.GSO == GSOUDP {
 		proto = ProtoUDP
@@ -165,6 +168,14 @@ func (r *run) seal() *Offload {
 	}
 	binary.BigEndian.PutUint16(l4[r.off.Offset:], fold32(uint32(Sum(addrs, 0))+proto+uint32(transport)))
 	return &r.off
+}
+
+// restore undoes what seal did to the first frame's headers.
+func (r *run) restore() {
+	if r.n > 1 {
+		copy(r.head[r.l3:r.l4], r.saved[:ipv4Len])
+		copy(r.head[r.l4:], r.saved[ipv4Len:])
+	}
 }
 
 // word, quad and half load eight, four and two bytes for comparison, in whatever order is fastest.

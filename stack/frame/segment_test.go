@@ -114,7 +114,8 @@ func TestCutKeepsToTheMTU(t *testing.T) {
 		"datagrams longer than the mtu":       {udp.super(t, 1423), 1450, scratch, drop.TooBig},
 		"datagrams as long as the mtu":        {udp.super(t, 1422), 1450, scratch, drop.None},
 		"an mtu shorter than the headers":     {tcp.super(t, 1000), 40, scratch, drop.TooBig},
-		"more segments than scratch can hold": {tcp.super(t, 1), 1450, scratch[:9999], drop.BadOffload},
+		"more segments than scratch can hold": {tcp.super(t, 100), 1450, scratch[:50*54-1], drop.BadOffload},
+		"as many segments as it can hold":     {tcp.super(t, 100), 1450, scratch[:50*54], drop.None},
 		"a frame that is no superframe":       {wire(t, tcp.build()), 1450, scratch, drop.BadOffload},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,6 +124,17 @@ func TestCutKeepsToTheMTU(t *testing.T) {
 				t.Errorf("Cut = %d segments, %d bytes used, %v; want %v", len(segs), used, r, c.want)
 			}
 		})
+	}
+}
+
+func TestCutWritesAZeroSumOfUDPAsOnes(t *testing.T) {
+	p := packet{proto: ProtoUDP, payload: make([]byte, 2)}
+	copy(p.payload, p.build()[40:42]) // adding the checksum that the rest has makes the sum of all zero
+	p.payload = append(p.payload, p.payload...)
+	for i, b := range cut(t, p.super(t, 2), 1450, nil) {
+		if got := be16(b[40:]); got != 0xffff {
+			t.Errorf("datagram %d has checksum %#04x, want 0xffff", i, got)
+		}
 	}
 }
 

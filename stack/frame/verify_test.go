@@ -82,6 +82,15 @@ func TestVerifyFindsEveryFlippedBit(t *testing.T) {
 	}
 }
 
+func TestVerifyEndsWithTheDatagram(t *testing.T) {
+	b := append(packet{proto: ProtoUDP, payload: random(20, 1)}.build(), 1, 2, 3, 4) // behind it, but inside the IP packet
+	put16(b[16:], be16(b[16:])+4)
+	put16(b[24:], Update(be16(b[24:]), be16(b[16:])-4, be16(b[16:])))
+	if f := wire(t, b); !f.Verify() || f.Checksum != Verified {
+		t.Error("a right datagram with bytes behind it is called wrong")
+	}
+}
+
 func TestVerifyOfWhatHasNothingToCheck(t *testing.T) {
 	for name, c := range map[string]struct {
 		b    []byte
@@ -121,20 +130,21 @@ func TestInferRecognisesWhatAKernelPeerHandsOver(t *testing.T) {
 		want    drop.Reason
 		o       Offload
 	}{
-		"a right TCP segment":             {tcp4.build(), false, drop.None, Offload{Checksum: Verified}},
-		"a wrong one is not judged here":  {edit(udp.build(), func(b []byte) { b[80]++ }), false, drop.None, Offload{}},
-		"a TCP segment never filled in":   {unfilled(tcp4), false, drop.None, Offload{Checksum: Partial, Start: 34, Offset: 16}},
-		"a UDP datagram never filled in":  {unfilled(udp), false, drop.None, Offload{Checksum: Partial, Start: 34, Offset: 6}},
-		"one whose IPv4 header is wrong":  {edit(unfilled(udp), func(b []byte) { b[22]-- }), false, drop.None, Offload{}},
-		"a TCP superframe over IPv4":      {unfilled(long(tcp4)), false, drop.None, cut4},
-		"a TCP superframe over IPv6":      {unfilled(long(tcp6)), false, drop.None, cut6},
-		"a superframe with full checksum": {long(tcp4).build(), false, drop.None, cut4},
-		"one vouched for from outside":    {long(tcp4).build(), true, drop.None, cut4},
-		"a superframe that is corrupt":    {edit(long(tcp4).build(), func(b []byte) { b[900]++ }), false, drop.BadChecksum, Offload{}},
-		"a UDP packet longer than mtu":    {unfilled(long(udp)), false, drop.TooBig, Offload{}},
-		"a short frame vouched for":       {unfilled(udp), true, drop.None, Offload{Checksum: Verified}},
-		"ICMP":                            {packet{proto: ProtoICMP}.build(), false, drop.None, Offload{Checksum: Verified}},
-		"ARP":                             {edit(append(udp.build()[:14], 0, 1, 8, 0, 6, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), func(b []byte) { put16(b[12:], EtherARP) }), false, drop.None, Offload{}},
+		"a right TCP segment":              {tcp4.build(), false, drop.None, Offload{Checksum: Verified}},
+		"a wrong one is not judged here":   {edit(udp.build(), func(b []byte) { b[80]++ }), false, drop.None, Offload{}},
+		"a TCP segment never filled in":    {unfilled(tcp4), false, drop.None, Offload{Checksum: Partial, Start: 34, Offset: 16}},
+		"a UDP datagram never filled in":   {unfilled(udp), false, drop.None, Offload{Checksum: Partial, Start: 34, Offset: 6}},
+		"one whose IPv4 header is wrong":   {edit(unfilled(udp), func(b []byte) { b[22]-- }), false, drop.None, Offload{}},
+		"a TCP superframe over IPv4":       {unfilled(long(tcp4)), false, drop.None, cut4},
+		"a TCP superframe over IPv6":       {unfilled(long(tcp6)), false, drop.None, cut6},
+		"a superframe with full checksum":  {long(tcp4).build(), false, drop.None, cut4},
+		"one vouched for from outside":     {long(tcp4).build(), true, drop.None, cut4},
+		"one whose IPv4 header is corrupt": {edit(unfilled(long(tcp4)), func(b []byte) { b[22]-- }), false, drop.BadChecksum, Offload{}},
+		"a superframe that is corrupt":     {edit(long(tcp4).build(), func(b []byte) { b[900]++ }), false, drop.BadChecksum, Offload{}},
+		"a UDP packet longer than mtu":     {unfilled(long(udp)), false, drop.TooBig, Offload{}},
+		"a short frame vouched for":        {unfilled(udp), true, drop.None, Offload{Checksum: Verified}},
+		"ICMP":                             {packet{proto: ProtoICMP}.build(), false, drop.None, Offload{Checksum: Verified}},
+		"ARP":                              {edit(append(udp.build()[:14], 0, 1, 8, 0, 6, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), func(b []byte) { put16(b[12:], EtherARP) }), false, drop.None, Offload{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := wire(t, c.b)

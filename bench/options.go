@@ -46,31 +46,47 @@ type plan struct {
 	skipped   []string // paths left out because this host cannot run them
 }
 
-// plan checks the options and fills in what they leave open.
-func (o *Options) plan() (p plan, err error) {
+// Check reports options that no host can fulfil.
+func (o *Options) Check() error {
+	_, _, err := o.chosen()
+	return err
+}
+
+// chosen checks the options and returns what they name.
+func (o *Options) chosen() (paths []topology.Path, scenarios []Scenario, err error) {
 	switch {
 	case o.Runs < 1:
-		return p, fmt.Errorf("bench: --runs %d; expected at least 1", o.Runs)
+		err = fmt.Errorf("bench: --runs %d; expected at least 1", o.Runs)
 	case o.Duration < minDuration:
-		return p, fmt.Errorf("bench: --duration %v; expected at least %v", o.Duration, minDuration)
+		err = fmt.Errorf("bench: --duration %v; expected at least %v", o.Duration, minDuration)
 	case o.Offload != "on" && o.Offload != "off":
-		return p, fmt.Errorf("bench: --offload %q; expected on or off", o.Offload)
+		err = fmt.Errorf("bench: --offload %q; expected on or off", o.Offload)
 	case o.Generator != GeneratorWeft && o.Generator != GeneratorIperf3:
-		return p, fmt.Errorf("bench: --generator %q; expected %s or %s", o.Generator, GeneratorWeft, GeneratorIperf3)
+		err = fmt.Errorf("bench: --generator %q; expected %s or %s", o.Generator, GeneratorWeft, GeneratorIperf3)
 	case o.Out == "":
-		return p, fmt.Errorf("bench: --out \"\"; expected a directory for the results")
+		err = fmt.Errorf("bench: --out \"\"; expected a directory for the results")
 	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if scenarios, err = choose("--scenarios", o.Scenarios, Scenarios(), func(s Scenario) string { return s.Name }); err != nil {
+		return nil, nil, err
+	}
+	paths, err = choose("--paths", o.Paths, topology.Paths(), func(p topology.Path) string { return p.Name })
+	return paths, scenarios, err
+}
+
+// plan checks the options against this host and fills in what they leave open.
+func (o *Options) plan() (p plan, err error) {
+	paths, scenarios, err := o.chosen()
+	if err != nil {
+		return p, err
+	}
+	p.scenarios = scenarios
 	if o.Generator == GeneratorIperf3 {
 		if _, err := exec.LookPath("iperf3"); err != nil {
 			return p, fmt.Errorf("bench: --generator iperf3: %w; install iperf3, or leave the flag out", err)
 		}
-	}
-	if p.scenarios, err = choose("--scenarios", o.Scenarios, Scenarios(), func(s Scenario) string { return s.Name }); err != nil {
-		return p, err
-	}
-	paths, err := choose("--paths", o.Paths, topology.Paths(), func(p topology.Path) string { return p.Name })
-	if err != nil {
-		return p, err
 	}
 	for _, path := range paths {
 		switch missing := path.Missing(); {

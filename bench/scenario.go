@@ -127,7 +127,8 @@ func transactions(kind load.Kind) func(context.Context, bed) (measurement, error
 	}
 }
 
-// cost adds what the machine's processors spent on each of n things: in all, and by whom; and what others took.
+// cost adds what the machine's processors spent on each of n things: in all, and by whom; and the shares of the machine that other
+// machines and other programs took.
 func (m *measurement) cost(unit string, scale, n float64) {
 	if n > 0 {
 		for _, part := range []struct {
@@ -137,5 +138,7 @@ func (m *measurement) cost(unit string, scale, n float64) {
 			m.metrics = append(m.metrics, report.Metric{Name: part.name, Unit: unit, Value: part.seconds * scale / n, Better: report.Lower})
 		}
 	}
-	m.metrics = append(m.metrics, report.Metric{Name: "steal", Unit: "%", Value: m.cpu.Stolen() * 100, Better: report.Lower})
+	m.metrics = append(m.metrics,
+		report.Metric{Name: "steal", Unit: "%", Value: m.cpu.Stolen() * 100, Better: report.Lower},
+		report.Metric{Name: "others", Unit: "%", Value: m.cpu.Foreign() * 100, Better: report.Lower})
 }

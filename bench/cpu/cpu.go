@@ -21,6 +21,7 @@ type Times struct {
 	Softirq float64 `json:"softirq"` // the kernel on behalf of devices: interrupts and what they defer
 	Steal   float64 `json:"steal"`   // taken by the hypervisor for other machines
 	Idle    float64 `json:"idle"`    // nothing to do, waiting for disks included
+	Own     float64 `json:"own"`     // the part of User that this process and its children took
 }
 
 // Read returns the machine's times since boot.
@@ -29,7 +30,12 @@ func Read() (Times, error) {
 	if err != nil {
 		return Times{}, fmt.Errorf("cpu: read processor times: %w", err)
 	}
-	return parse(string(text))
+	t, err := parse(string(text))
+	if err != nil {
+		return t, err
+	}
+	t.Own, err = own()
+	return t, err
 }
 
 func parse(text string) (Times, error) {
@@ -64,6 +70,7 @@ func (t Times) Since(earlier Times) Times {
 		Softirq: max(t.Softirq-earlier.Softirq, 0),
 		Steal:   max(t.Steal-earlier.Steal, 0),
 		Idle:    max(t.Idle-earlier.Idle, 0),
+		Own:     max(t.Own-earlier.Own, 0),
 	}
 }
 
@@ -71,10 +78,16 @@ func (t Times) Since(earlier Times) Times {
 func (t Times) Busy() float64 { return t.User + t.System + t.Softirq }
 
 // Stolen returns the share of all time that other machines took, from 0 to 1.
-func (t Times) Stolen() float64 {
+func (t Times) Stolen() float64 { return t.share(t.Steal) }
+
+// Foreign returns the share of all time that programs other than this process and its children took, from 0 to 1. What
+// the kernel did for them cannot be told from what it did for us, and is left out.
+func (t Times) Foreign() float64 { return t.share(max(t.User-t.Own, 0)) }
+
+func (t Times) share(part float64) float64 {
 	total := t.Busy() + t.Idle + t.Steal
 	if total == 0 {
 		return 0
 	}
-	return t.Steal / total
+	return part / total
 }

@@ -2,7 +2,9 @@ package load
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +25,10 @@ type datagrams struct {
 
 func (d *datagrams) open() (err error) {
 	if !d.server {
-		d.fd, err = dial(unix.SOCK_DGRAM, d.spec.Server)
-		return err
+		if d.fd, err = dial(unix.SOCK_DGRAM, d.spec.Server); err != nil {
+			return err
+		}
+		return d.knock()
 	}
 	if d.fd, err = listen(unix.SOCK_DGRAM, d.spec.Server); err != nil {
 		return err
@@ -35,6 +39,29 @@ func (d *datagrams) open() (err error) {
 	// Without privilege on the host net.core.rmem_max bounds it, for every path alike.
 	err = unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	return os.NewSyscallError("setsockopt SO_RCVBUF", err)
+}
+
+// knock sends datagrams too short for a number until the server sends one back, which shows that the way is up.
+func (d *datagrams) knock() error {
+	wait := unix.NsecToTimeval((20 * time.Millisecond).Nanoseconds())
+	if err := unix.SetsockoptTimeval(d.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
+		return os.NewSyscallError("setsockopt SO_RCVTIMEO", err)
+	}
+	b := []byte{0}
+	for deadline := time.Now().Add(patience); ; {
+		_, errno := rawWrite(d.fd, b)
+		if errno == 0 {
+			_, errno = rawRead(d.fd, b)
+		} else {
+			time.Sleep(time.Millisecond) // no route yet
+		}
+		if errno == 0 {
+			return nil
+		}
+		if !refused(errno) || time.Now().After(deadline) {
+			return fmt.Errorf("no answer from %s port %d: %w", d.spec.Server, Port, errno)
+		}
+	}
 }
 
 func (d *datagrams) threads() []func() error {
@@ -52,9 +79,10 @@ type message struct {
 
 // messages are buffers for one call to sendmmsg or recvmmsg.
 type messages struct {
-	list [batch]message
-	iovs [batch]unix.Iovec
-	bufs [batch][]byte
+	list  [batch]message
+	iovs  [batch]unix.Iovec
+	bufs  [batch][]byte
+	peers [batch]unix.RawSockaddrInet6 // who sent each; large enough for IPv4 as well
 }
 
 func newMessages(size int) *messages {
@@ -73,6 +101,12 @@ func newMessages(size int) *messages {
 func (m *messages) call(trap uintptr, fd, first int, flags uintptr) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&m.list[first])), uintptr(batch-first), flags, 0, 0)
 	return int(n), errno
+}
+
+// answer sends message i back. The client knocks again if that fails.
+func (m *messages) answer(fd, i int) {
+	unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&m.bufs[i][0])), uintptr(m.list[i].n), 0,
+		uintptr(unsafe.Pointer(&m.peers[i])), uintptr(m.list[i].hdr.Namelen))
 }
 
 // refused tells errors of a path that is only overloaded or coming up from faults of the generator.
@@ -108,6 +142,10 @@ func (d *datagrams) send() error {
 
 func (d *datagrams) receive() error {
 	m := newMessages(maxDatagram)
+	for i := range m.list {
+		m.list[i].hdr.Name = (*byte)(unsafe.Pointer(&m.peers[i]))
+		m.list[i].hdr.Namelen = unix.SizeofSockaddrInet6
+	}
 	var highest uint64
 	for {
 		n, errno := m.call(unix.SYS_RECVMMSG, d.fd, 0, unix.MSG_WAITFORONE)
@@ -117,15 +155,18 @@ func (d *datagrams) receive() error {
 			}
 			continue
 		}
-		var bytes uint64
+		var bytes, count uint64
 		for i := range n {
-			bytes += uint64(m.list[i].n)
-			if m.list[i].n >= sequenceLen {
-				highest = max(highest, binary.BigEndian.Uint64(m.bufs[i])+1)
+			if m.list[i].n < sequenceLen {
+				m.answer(d.fd, i)
+				continue
 			}
+			count++
+			bytes += uint64(m.list[i].n)
+			highest = max(highest, binary.BigEndian.Uint64(m.bufs[i])+1)
 		}
 		d.m.bytes.Add(bytes)
-		d.m.count.Add(uint64(n))
+		d.m.count.Add(count)
 		d.m.sequence.Store(highest)
 	}
 }

@@ -11,7 +11,8 @@
 //	   ├── start ─────────────┼────────────────────►│ traffic flows: the warm-up
 //	   ├── begin ────────────►│────────────────────►│ counters and clock are read
 //	   ├── end ──────────────►│────────────────────►│ and read again
-//	   │◄──────────── {result}┤◄─────────── {result}┤ both exit
+//	   │◄──────────── {result}┤◄─────────── {result}┤
+//	   ├── end of input ─────►│────────────────────►│ both exit
 //
 // A process whose standard input closes exits: nothing survives the harness. The generators make plain blocking system
 // calls on threads of their own, without Go's poller or collector in the way, to be faster than what they measure.

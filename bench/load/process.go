@@ -27,8 +27,8 @@ const (
 	stop  order = "end"
 )
 
-// Serve is one end of a load, driven over in and out as the package describes. It returns when it has written its result
-// or when in ends; its threads run on until the process exits, which must be next.
+// Serve is one end of a load, driven over in and out as the package describes. It returns when in
+// ends or when it has reported a failure; its threads run on until the process exits, which must be next.
 func Serve(in io.Reader, out io.Writer, server bool) error {
 	lines := bufio.NewScanner(in)
 	replies := json.NewEncoder(out)
@@ -85,7 +85,13 @@ func serve(lines *bufio.Scanner, replies *json.Encoder, server bool) error {
 				if l := g.meter().latency; l != nil {
 					result.Latency = l.Snapshot()
 				}
-				return replies.Encode(reply{Result: &result})
+				if err := replies.Encode(reply{Result: &result}); err != nil {
+					return err
+				}
+				// The connections stay open until the other end has been heard too.
+				for range orders {
+				}
+				return nil
 			default:
 				return fmt.Errorf("load: order %q; expected %s, %s or %s", o, start, begin, stop)
 			}

@@ -77,6 +77,21 @@ func (r *Results) Sections() []Section {
 	return list
 }
 
+// Cell is one path in one scenario: what the scenario is about, nil if the path was not measured.
+type Cell struct{ *Summary }
+
+// Cells returns what the section is about for each of paths.
+func (s Section) Cells(paths []string) []Cell {
+	list := make([]Cell, len(paths))
+	for i := range s.Rows {
+		row := &s.Rows[i]
+		if at := slices.Index(paths, row.Path); at >= 0 && row.Metric == s.Rows[0].Metric {
+			list[at] = Cell{row}
+		}
+	}
+	return list
+}
+
 func (s *Section) draw(m Summary, index int) {
 	i := slices.IndexFunc(s.Charts, func(c Chart) bool { return c.Metric == m.Metric })
 	if i < 0 {

@@ -100,6 +100,9 @@ what a NIC without tunnel offload sees.`,
   weft bench run --paths kernel-vxlan,weft --scenarios tcp1,rr --runs 3 --duration 1s --out /tmp/quick`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := opt.Check(); err != nil {
+				return usageError{err}
+			}
 			if err := benchNamespaces(); err != nil {
 				return err
 			}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weftnet/weft/agent/api"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "weft",
+		Short: "Overlay networks for containers, in user space",
+		Long: `weft is an overlay network in user space: a software switch on TAP devices, joined to other nodes by VXLAN over
+ordinary UDP sockets. It needs /dev/net/tun and nothing else of the kernel.
+
+An agent on each node does the work (weft agent); the other commands ask it over its unix socket.`,
+		Example: `  weft demo
+  weft agent --static node-a.yaml
+  weft port ls
+  weft capture --port c1 | tshark -r -`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newAgent(), newStatus(), newFDB(), newPort(), newStats(), newCapture(), newBench(), newDemo(), newVersion())
+	tellUsage(root)
+	return root
+}
+
+// tellUsage makes wrong flags and arguments of c, and of all commands below it, usage errors.
+func tellUsage(c *cobra.Command) {
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	if !c.Runnable() { // a group: cobra would print help and succeed, whatever follows
+		c.Args = cobra.ArbitraryArgs
+		c.RunE = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			hint := ""
+			c.SuggestionsMinimumDistance = 2 // typing errors, as cobra itself allows
+			if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+				hint = "; did you mean " + strings.Join(s, " or ") + "?"
+			}
+			return usageError{fmt.Errorf("%s has no command %q%s", c.CommandPath(), args[0], hint)}
+		}
+	}
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usageError{err}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		tellUsage(sub)
+	}
+}
+
+// defaultSocket is where the agent of this user listens.
+func defaultSocket() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "weft.sock")
+	}
+	return "/run/weft.sock"
+}
+
+// question is what all commands that ask the agent have in common.
+type question struct {
+	socket string
+	json   bool
+}
+
+// flags adds them to a command.
+func (q *question) flags(c *cobra.Command) {
+	socketFlag(c, &q.socket)
+	c.Flags().BoolVar(&q.json, "json", false, "print what the agent answers as JSON")
+}
+
+func socketFlag(c *cobra.Command, socket *string) {
+	c.Flags().StringVar(socket, "socket", defaultSocket(), "the agent's `path`")
+}
+
+func (q *question) client() *api.Client { return api.NewClient(q.socket) }
+
+// show prints v as JSON if that was asked for, and otherwise as the table that fill writes.
+func (q *question) show(c *cobra.Command, v any, fill func(t *table)) error {
+	if q.json {
+		e := json.NewEncoder(c.OutOrStdout())
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
+	t := &table{tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)}
+	fill(t)
+	return t.w.Flush()
+}
+
+// table prints rows in columns.
+type table struct{ w *tabwriter.Writer }
+
+// row prints one row; empty cells become a dash, so that columns stay where they are for other programs.
+func (t *table) row(cells ...any) {
+	for i, c := range cells {
+		s := fmt.Sprint(c)
+		if s == "" {
+			s = "-"
+		}
+		if i > 0 {
+			s = "\t" + s
+		}
+		fmt.Fprint(t.w, s)
+	}
+	fmt.Fprintln(t.w)
+}
+
+// section prints an empty line and a title of its own, which sets no column's width.
+func (t *table) section(title string) {
+	_ = t.w.Flush() // the last Flush reports any error
+	fmt.Fprintf(t.w, "\n%s\n", title)
+	_ = t.w.Flush()
+}
+
+// joined prints a list in one cell.
+func joined[T fmt.Stringer](list []T) string {
+	words := make([]string, len(list))
+	for i, v := range list {
+		words[i] = v.String()
+	}
+	return strings.Join(words, ",")
+}
+
+// amount prints a number of bytes with a unit.
+func amount(n uint64) string {
+	const units = "KMGTPE"
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, u := float64(n)/1000, 0
+	for v >= 999.5 {
+		v, u = v/1000, u+1
+	}
+	return fmt.Sprintf("%.3g %cB", v, units[u])
+}

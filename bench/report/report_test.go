@@ -285,6 +285,29 @@ func TestThePageIsWellFormedAndNeedsNothingElse(t *testing.T) {
 	}
 }
 
+func TestNoiseIsNamedWhereItMatters(t *testing.T) {
+	run := func(foreign, steal float64) Run {
+		return Run{CPU: cpu.Times{User: foreign, Steal: steal, Idle: 100 - foreign - steal}}
+	}
+	tests := []struct {
+		name string
+		runs []Run
+		want string
+	}{
+		{"a quiet machine", []Run{run(1, 0), run(0, 4)}, ""},
+		{"another program in one run", []Run{run(1, 0), run(40, 0)}, "in 1 of 2 runs other programs or other machines took more than 5 % of it, at worst 40 %"},
+		{"a program and another machine together", []Run{run(3, 3)}, "in 1 of 1 runs"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := (&Results{Runs: tt.runs}).Noise()
+			if !strings.Contains(got, tt.want) || (tt.want == "") != (got == "") {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
 func TestFigure(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 0.00123: "0.0012", 0.123: "0.12", 1.5: "1.50", 13.32: "13.3", 115.6: "116", 9999: "9999", 16000: "16,000", 1234567: "1,234,567"} {
 		if got := figure(v); got != want {

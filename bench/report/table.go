@@ -57,7 +57,33 @@ func (r *Results) Print(w io.Writer) error {
 		above = s
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", scenario, path, s.Metric, s.Spread, s.Unit, s.N, s.ratio())
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if note := r.Noise(); note != "" {
+		fmt.Fprintln(w, "\n"+note)
+	}
+	return nil
+}
+
+// quiet is the share of the machine that others may take before the figures say more about them than about the paths.
+const quiet = 0.05
+
+// Noise says what disturbed the runs, "" if nothing much did.
+func (r *Results) Noise() string {
+	disturbed, worst := 0, 0.0
+	for _, run := range r.Runs {
+		share := run.CPU.Stolen() + run.CPU.Foreign()
+		if share > quiet {
+			disturbed++
+		}
+		worst = max(worst, share)
+	}
+	if disturbed == 0 {
+		return ""
+	}
+	return fmt.Sprintf("The machine was not quiet: in %d of %d runs other programs or other machines took more than %.0f %% of it, at worst %.0f %%. "+
+		"Repeat on a quiet machine before relying on these figures.", disturbed, len(r.Runs), quiet*100, worst*100)
 }
 
 func (s Summary) ratio() string {

@@ -63,7 +63,7 @@ func Run(ctx context.Context, o Options) error {
 			cancel(err)
 		}
 	}()
-	n.serve(ctx, o)
+	n.react(ctx, o)
 	cancel(nil)
 	<-served
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
@@ -72,8 +72,8 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// serve reacts to what happens to a running node, until ctx ends.
-func (n *node) serve(ctx context.Context, o Options) {
+// react answers to what happens to a running node, until ctx ends.
+func (n *node) react(ctx context.Context, o Options) {
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	for {

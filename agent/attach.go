@@ -135,7 +135,7 @@ func deviceMTU(addr netip.Addr) (int, error) {
 	return 0, fmt.Errorf("no interface has the underlay address %s; set underlay.address to one of this host's", addr)
 }
 
-// attach opens the port that w describes.
+// attach opens the port that w describes. It forwards nothing before serve.
 func (n *node) attach(w want) *attachment {
 	a := &attachment{want: w, ended: make(chan struct{})}
 	if a.dev, a.err = tap.Open(w.device); a.err != nil {
@@ -149,19 +149,24 @@ func (n *node) attach(w want) *attachment {
 		c.Queues = append(c.Queues, q)
 	}
 	a.port = (*n.networks.Load())[w.vni].NewPort(c)
+	return a
+}
+
+// serve gives the port's queues to threads. Its network's table names the port already: what the container sent meanwhile waits in the
+// device, and is not refused as a stranger's.
+func (n *node) serve(a *attachment) error {
 	for i := range a.dev.Queues() {
 		// Away from the first threads, which serve the tunnel's sockets, as far as there are others.
-		t := n.threads[len(n.threads)-1-(len(n.attached)+i)%len(n.threads)]
+		t := n.threads[len(n.threads)-1-n.turn%len(n.threads)]
+		n.turn++
 		s := source{t, a.port.Queue(i, t.lane)}
 		if err := t.Add(s.queue); err != nil {
-			a.err = err
-			a.end(true)
-			return a
+			return fmt.Errorf("network %s, port %s: %w", a.network, a.name, err)
 		}
 		a.sources = append(a.sources, s)
 	}
 	n.watching.Go(func() { a.watch(n.gone) })
-	return a
+	return nil
 }
 
 // watch reports the end of the container, unless the attachment ends first.

@@ -39,6 +39,7 @@ type node struct {
 	mu          sync.Mutex // guards what follows
 	cfg         *static.Config
 	attached    map[string]*attachment // by key
+	turn        int                    // queues given to threads so far
 	unreachable []error                // peers that could not be connected
 }
 
@@ -136,14 +137,24 @@ func (n *node) apply(cfg *static.Config) error {
 	for _, a := range old {
 		a.end(true)
 	}
+	var fresh []*attachment
 	var errs []error
 	for key, w := range wanted {
-		if n.attached[key] == nil {
-			n.attached[key] = n.attach(w)
-			errs = append(errs, n.attached[key].err)
+		if n.attached[key] != nil {
+			continue
+		}
+		a := n.attach(w)
+		n.attached[key] = a
+		if a.up() {
+			fresh = append(fresh, a)
+		} else {
+			errs = append(errs, a.err)
 		}
 	}
 	n.publish()
+	for _, a := range fresh {
+		errs = append(errs, n.serve(a))
+	}
 	return errors.Join(errs...)
 }
 

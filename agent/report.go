@@ -181,9 +181,6 @@ func (n *node) countNetwork(net *bridge.Network) api.NetworkStats {
 			s.RxBytes += p.RxBytes.Load()
 			s.TxFrames += p.TxFrames.Load()
 			s.TxBytes += p.TxBytes.Load()
-			for reason, count := range p.Drops.Snapshot() {
-				s.Drops[reason] += count
-			}
 		}
 	}
 	return s

@@ -119,7 +119,7 @@ type NetworkStats struct {
 	RxBytes  uint64            `json:"rx_bytes"`
 	TxFrames uint64            `json:"tx_frames"` // to containers
 	TxBytes  uint64            `json:"tx_bytes"`
-	Drops    map[string]uint64 `json:"drops"` // frames refused, by reason: at its ports, and from the underlay
+	Drops    map[string]uint64 `json:"drops"` // frames from the underlay that the network refused; ports count their own
 }
 
 // TunnelStats are those of the tunnel.

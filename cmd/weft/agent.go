@@ -38,7 +38,7 @@ It takes root, or a user namespace whose containers it may enter (podman unshare
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
-			o.Reload = reload
+			o.Reload, o.Version = reload, version
 			return agent.Run(c.Context(), o)
 		},
 	}

@@ -2,19 +2,44 @@ package topology
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
+	node "github.com/weftnet/weft/agent"
 	"github.com/weftnet/weft/agent/static"
 	"github.com/weftnet/weft/internal/lab"
 )
+
+// TestMain makes the test binary the agent that the weft path starts: weft agent --static FILE --socket PATH.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 6 && os.Args[1] == "agent" {
+		if os.Getenv("WEFT_TEST_AGENT") == "ends" {
+			fmt.Fprintln(os.Stderr, "no mood for it")
+			os.Exit(1)
+		}
+		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		if err := node.Run(ctx, node.Options{Static: os.Args[3], Socket: os.Args[5], Log: log}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
 
 func needNamespaces(t *testing.T) {
 	t.Helper()
@@ -41,9 +66,9 @@ func connect(t *testing.T, from, to Container) {
 	}))
 }
 
-func TestContainersOfTheKernelsPathsReachEachOther(t *testing.T) {
+func TestContainersOfEachPathReachEachOther(t *testing.T) {
 	needNamespaces(t)
-	for _, p := range []Path{direct, kernelVXLAN} {
+	for _, p := range Paths() {
 		for _, offload := range []bool{true, false} {
 			name := p.Name + " without offloads"
 			if offload {
@@ -71,15 +96,52 @@ func TestContainersOfTheKernelsPathsReachEachOther(t *testing.T) {
 
 func TestTheOverlaysMTULeavesRoomForItsHeaders(t *testing.T) {
 	needNamespaces(t)
-	n, err := kernelVXLAN.Build(t.Context(), Options{Offload: true})
+	for _, p := range []Path{kernelVXLAN, weft} {
+		t.Run(p.Name, func(t *testing.T) {
+			n, err := p.Build(t.Context(), Options{Offload: true})
+			lab.Must(t, err)
+			defer n.Close()
+			for name, c := range map[string]Container{"client": n.Client, "server": n.Server, "neighbour": n.Neighbour} {
+				link, err := c.Host.Netlink().LinkByName("eth0")
+				lab.Must(t, err)
+				if link.Attrs().MTU != OverlayMTU {
+					t.Errorf("%s: MTU %d, expected %d", name, link.Attrs().MTU, OverlayMTU)
+				}
+			}
+		})
+	}
+}
+
+func TestAnAgentThatEndsSaysWhy(t *testing.T) {
+	needNamespaces(t)
+	t.Setenv("WEFT_TEST_AGENT", "ends")
+	_, err := weft.Build(t.Context(), Options{Offload: true})
+	if err == nil || !strings.Contains(err.Error(), "agent a: ended before it was ready") || !strings.Contains(err.Error(), "no mood for it") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAnAgentThatEndsLaterIsReportedWhenThePathIsTakenDown(t *testing.T) {
+	needNamespaces(t)
+	n, err := weft.Build(t.Context(), Options{Offload: true})
 	lab.Must(t, err)
 	defer n.Close()
-	for name, c := range map[string]Container{"client": n.Client, "server": n.Server, "neighbour": n.Neighbour} {
-		link, err := c.Host.Netlink().LinkByName("eth0")
-		lab.Must(t, err)
-		if link.Attrs().MTU != OverlayMTU {
-			t.Errorf("%s: MTU %d, expected %d", name, link.Attrs().MTU, OverlayMTU)
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	lab.Must(t, err)
+	for _, name := range lists {
+		text, _ := os.ReadFile(name) // a thread that has ended has no children
+		for _, pid := range strings.Fields(string(text)) {
+			id, err := strconv.Atoi(pid)
+			lab.Must(t, err)
+			lab.Must(t, syscall.Kill(id, syscall.SIGKILL))
 		}
+	}
+	lab.Eventually(t, func() bool {
+		_, err := n.Client.Host.Netlink().LinkByName("eth0") // the agent's TAP goes with it
+		return err != nil
+	}, 5*time.Second)
+	if err := n.Close(); err == nil || !strings.Contains(err.Error(), "agent a: did not end well: signal: killed") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package topology
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/internal/lab"
 	"github.com/weftnet/weft/stack/tap"
@@ -119,9 +121,14 @@ func (a agent) run(ctx context.Context, h *lab.Host, dir string) (stop func() er
 	if err := os.WriteFile(config, text, 0o600); err != nil {
 		return nil, err
 	}
-	said := &bytes.Buffer{} // read only after the agent has ended
+	name := filepath.Join(dir, a.Node+".log")
+	log, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
 	cmd := h.Command("/proc/self/exe", "agent", "--static", config, "--socket", socket)
-	cmd.Stderr = said
+	cmd.Stderr = log
 	cmd.SysProcAttr.Setpgid = true // the terminal's interrupt is the harness's to handle
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -132,16 +139,36 @@ func (a agent) run(ctx context.Context, h *lab.Host, dir string) (stop func() er
 		_ = cmd.Wait()
 	}()
 	stop = func() error {
-		cmd.Stop()
-		<-ended
+		_ = cmd.Process.Signal(unix.SIGTERM) // it may have ended already
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			cmd.Stop()
+			<-ended
+		}
+		if !cmd.ProcessState.Success() {
+			return a.failure(name, fmt.Errorf("did not end well: %v", cmd.ProcessState))
+		}
 		return nil
 	}
 	if err := ready(ctx, socket, ended); err != nil {
-		_ = stop()
-		return nil, fmt.Errorf("agent %s: %w; it said: %s", a.Node, err, bytes.TrimSpace(said.Bytes()))
+		return nil, errors.Join(a.failure(name, err), stop())
+	}
+	// An agent works on without an endpoint that it could not attach; the bench cannot.
+	if text, err := os.ReadFile(name); err != nil || bytes.Contains(text, []byte("level=ERROR")) {
+		return nil, errors.Join(a.failure(name, errors.Join(err, errors.New("has faults"))), stop())
 	}
 	return stop, nil
 }
+
+// failure adds what the agent logged to err.
+func (a agent) failure(log string, err error) error {
+	text, _ := os.ReadFile(log) // without it the error is still one
+	return fmt.Errorf("agent %s: %w; it said: %s", a.Node, err, bytes.TrimSpace(text))
+}
+
+// patience is how long an agent may take to end when it is asked to.
+const patience = 5 * time.Second
 
 // startup is how long an agent may take until it answers.
 const startup = 15 * time.Second
@@ -171,7 +198,7 @@ func ready(ctx context.Context, socket string, ended <-chan struct{}) error {
 		}
 		select {
 		case <-ended:
-			return fmt.Errorf("it ended")
+			return errors.New("ended before it was ready")
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:

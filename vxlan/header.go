@@ -34,7 +34,8 @@ const (
 	// Port is the UDP port that IANA assigned to VXLAN.
 	Port = 4789
 	// overhead is what VXLAN adds to an inner IP packet besides the outer IP header: UDP, VXLAN and inner Ethernet headers.
-	overhead = 8 + HeaderLen + 14
+	overhead = 8 + HeaderLen + etherLen
+	etherLen = 14
 
 	flagVNI = 0x08 << 24 // the I flag, in the first word
 )

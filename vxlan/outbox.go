@@ -170,27 +170,31 @@ func (b *outbox) send(i, n int) (int, syscall.Errno) {
 
 // refused deals with a message that the kernel did not take: it counts the frames of it that are lost, and returns how many were sent after all.
 func (b *outbox) refused(m *message, errno syscall.Errno, drops *drop.Counters) int {
-	reason := drop.SendFailed
 	switch errno {
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
-		reason = drop.QueueFull
-	case unix.EMSGSIZE:
-		b.peer.RefreshMTU() // the next frame as large gets an ICMP error from the bridge
-		reason = drop.TooBig
 	case unix.EIO, unix.EINVAL, unix.EOPNOTSUPP:
 		if m.segments > 1 { // a device without checksum offload, or a kernel without UDP_SEGMENT
-			b.peer.noGSO.Store(true)
-			sent := b.sendSingly(m)
-			drops.Add(drop.SendFailed, m.segments-sent)
-			return sent
+			return b.sendSingly(m, drops)
 		}
 	}
-	drops.Add(reason, m.segments)
+	drops.Add(b.reason(errno), m.segments)
 	return 0
 }
 
-// sendSingly sends the datagrams of m one by one, and returns how many left.
-func (b *outbox) sendSingly(m *message) (sent int) {
+// reason names what an error of a send means for what was to be sent.
+func (b *outbox) reason(errno syscall.Errno) drop.Reason {
+	switch errno {
+	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+		return drop.QueueFull
+	case unix.EMSGSIZE:
+		b.peer.RefreshMTU() // the next frame as large gets an ICMP error from the bridge
+		return drop.TooBig
+	}
+	return drop.SendFailed
+}
+
+// sendSingly sends the datagrams of m one by one, and returns how many left. The peer gets no more segmented sends if any did: what
+// was refused was the segmentation then, and not the datagrams (older kernels say EINVAL too when these exceed the MTU).
+func (b *outbox) sendSingly(m *message, drops *drop.Counters) (sent int) {
 	iov, left := m.iov, m.bytes
 	for left > 0 {
 		first, size := iov, 0
@@ -202,9 +206,14 @@ func (b *outbox) sendSingly(m *message) (sent int) {
 		var h unix.Msghdr
 		h.Iov = &b.iovecs[first]
 		h.SetIovlen(iov - first)
-		if _, _, errno := unix.RawSyscall6(unix.SYS_SENDMSG, uintptr(b.path.plain), uintptr(unsafe.Pointer(&h)), unix.MSG_DONTWAIT, 0, 0, 0); errno == 0 {
-			sent++
+		if _, _, errno := unix.RawSyscall6(unix.SYS_SENDMSG, uintptr(b.path.plain), uintptr(unsafe.Pointer(&h)), unix.MSG_DONTWAIT, 0, 0, 0); errno != 0 {
+			drops.Add(b.reason(errno), 1)
+			continue
 		}
+		sent++
+	}
+	if sent > 0 {
+		b.peer.noGSO.Store(true)
 	}
 	return sent
 }

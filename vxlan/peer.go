@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/stack/frame"
 )
 
 // Peer is another tunnel endpoint: the sockets that send to it, and what went to and fro. Counters may be read at any time.
@@ -61,6 +63,9 @@ func (s *path) open(cfg Config, addr netip.Addr, zero bool) (err error) {
 
 // MTU returns the largest inner IP packet, in bytes, that the underlay's path to the peer takes in one piece.
 func (p *Peer) MTU() int { return int(p.mtu.Load()) }
+
+// Room returns how long the parsed frame f's IP packet may be at most for the path to take it: MTU, less any VLAN tags.
+func (p *Peer) Room(f *frame.Frame) int { return p.MTU() - (int(f.L3) - etherLen) }
 
 // Segments reports whether runs of datagrams leave in one message (UDP_SEGMENT).
 func (p *Peer) Segments() bool { return !p.noGSO.Load() }

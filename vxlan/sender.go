@@ -28,9 +28,9 @@ func NewSender(drops *drop.Counters) *Sender {
 // Send queues f for peer p in network v; mtu is the network's, in bytes of inner IP packet. A superframe is cut to the smaller of mtu and the
 // path's MTU; a plain frame gets its checksum completed in place. TooBig means that it does not fit, and nothing was queued.
 func (s *Sender) Send(p *Peer, v VNI, f *frame.Frame, mtu int) drop.Reason {
-	mtu = min(mtu, p.MTU())
+	mtu = min(mtu, p.Room(f))
 	if f.GSO == frame.GSONone {
-		if f.End-int(f.L3) > mtu && f.L3 > 0 {
+		if f.Len()-int(f.L3) > mtu { // with padding, which goes along
 			return drop.TooBig
 		}
 		f.Complete()
@@ -52,13 +52,13 @@ func (s *Sender) sendCut(p *Peer, v VNI, f *frame.Frame, mtu int) drop.Reason {
 	}
 	var encap [HeaderLen]byte
 	PutHeader(encap[:], v)
+	b := s.box(p, f.Hash) // before scratch is taken: to make room it may flush
 	segs, used, reason := frame.Cut(f, mtu, encap[:], s.scratch[s.used:], s.segs[:0])
 	s.segs = segs[:0]
 	if reason != drop.None {
 		return reason
 	}
 	s.used += used
-	b := s.box(p, f.Hash)
 	for i := range segs {
 		if b.full() {
 			b.flush(s.drops)

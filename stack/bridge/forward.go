@@ -75,7 +75,7 @@ func (l *Lane) toPeer(t *Table, from *Port, peer *vxlan.Peer, f *frame.Frame) dr
 	}
 	reason := l.sender.Send(peer, net.VNI, f, t.mtu)
 	if reason == drop.TooBig {
-		mtu := min(t.mtu, peer.MTU())
+		mtu := min(t.mtu, peer.Room(f))
 		g := t.gateway
 		l.answerWith(from, packetTooBig(l.reply[frame.Headroom:], f, mtu, g.MAC, g.V4, g.V6))
 	}

@@ -77,7 +77,7 @@ func TestMoreFlowsThanOutboxesLeaveWhole(t *testing.T) {
 	}
 	fill := func(n int) {
 		for i := range n {
-			a.Send(strangers[i%len(strangers)], 1, flow(t, superframe(t, 16_000, 1000), i/len(strangers)%paths), 1450)
+			a.Send(strangers[i%len(strangers)], 1, flow(t, superframe(t, 16_000, 1100), i/len(strangers)%paths), 1450)
 		}
 	}
 	fill(maxBoxes)

@@ -152,7 +152,13 @@ func (l *Loop) Do(fn func()) error {
 	}
 }
 
+// poke wakes the loop, unless it has ended: its descriptor's number may by then be somebody else's.
 func (l *Loop) poke() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	one := [8]byte{1}
 	_, _ = unix.Write(l.wake, one[:]) // fails only when the counter is full, and then the loop is awake
 }

@@ -186,6 +186,35 @@ func TestEndedLoopTakesNothing(t *testing.T) {
 	l.Remove(p)
 }
 
+func TestEndedLoopLeavesItsDescriptorsToOthers(t *testing.T) {
+	l, err := New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := l.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// Somebody else gets the number, and a wake-up is late.
+	other, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(other)
+	if other != l.wake {
+		if err := unix.Dup3(other, l.wake, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(l.wake)
+	}
+	l.poke()
+	var count [8]byte
+	if n, err := unix.Read(other, count[:]); err != unix.EAGAIN {
+		t.Errorf("%d bytes %v were written to somebody else's descriptor: %v", n, count, err)
+	}
+}
+
 func TestSpinnerStopsWhenLookingFindsNothing(t *testing.T) {
 	var s spinner
 	for range 100 {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -348,14 +347,23 @@ func (n *node) stop(s unix.Signal) error {
 	}
 }
 
-// refusals returns what the node has refused so far, by reason.
+// refusals returns what the node has refused so far, by reason: in its tunnel, from the underlay in its networks, and at its ports.
 func (n *node) refusals() map[string]uint64 {
 	n.t.Helper()
 	s, err := n.Stats(n.t.Context())
 	lab.Must(n.t, err)
-	all := maps.Clone(s.Tunnel.Drops)
+	ports, err := n.Ports(n.t.Context(), "")
+	lab.Must(n.t, err)
+	counted := []map[string]uint64{s.Tunnel.Drops}
 	for _, net := range s.Networks {
-		for reason, count := range net.Drops {
+		counted = append(counted, net.Drops)
+	}
+	for _, p := range ports {
+		counted = append(counted, p.Drops)
+	}
+	all := make(map[string]uint64)
+	for _, c := range counted {
+		for reason, count := range c {
 			all[reason] += count
 		}
 	}

@@ -17,7 +17,7 @@ import (
 func describe(features map[string]bool) report.Host {
 	h := report.Host{
 		CPU: processor(), Cores: runtime.NumCPU(), Kernel: "unknown", Arch: runtime.GOARCH, Go: runtime.Version(),
-		Commit: commit(), Root: realRoot(),
+		Commit: commit(), Root: realRoot(), Congestion: topology.Congestion,
 		MTU:      map[string]int{"underlay": topology.UnderlayMTU, "overlay": topology.OverlayMTU},
 		Offloads: make(map[string]bool),
 	}

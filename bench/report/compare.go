@@ -70,6 +70,7 @@ func Differences(a, b *Results) (list []string) {
 	differ("Go", a.Host.Go, b.Host.Go)
 	differ("commit", a.Host.Commit, b.Host.Commit)
 	differ("root", a.Host.Root, b.Host.Root)
+	differ("congestion control", a.Host.Congestion, b.Host.Congestion)
 	differ("MTU", a.Host.MTU, b.Host.MTU)
 	differ("offload", a.Settings.Offload, b.Settings.Offload)
 	differ("generator", a.Settings.Generator, b.Settings.Generator)

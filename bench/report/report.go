@@ -67,16 +67,17 @@ type Settings struct {
 
 // Host is the machine.
 type Host struct {
-	CPU      string          `json:"cpu"`
-	Cores    int             `json:"cores"`
-	MemoryMB int             `json:"memory_mb"`
-	Kernel   string          `json:"kernel"`
-	Arch     string          `json:"arch"`
-	Go       string          `json:"go"`
-	Commit   string          `json:"commit"`
-	Root     bool            `json:"root"`     // false: an ordinary user in a user namespace
-	MTU      map[string]int  `json:"mtu"`      // underlay and overlay
-	Offloads map[string]bool `json:"offloads"` // of the underlay's devices
+	CPU        string          `json:"cpu"`
+	Cores      int             `json:"cores"`
+	MemoryMB   int             `json:"memory_mb"`
+	Kernel     string          `json:"kernel"`
+	Arch       string          `json:"arch"`
+	Go         string          `json:"go"`
+	Commit     string          `json:"commit"`
+	Root       bool            `json:"root"`       // false: an ordinary user in a user namespace
+	Congestion string          `json:"congestion"` // TCP congestion control of all hosts
+	MTU        map[string]int  `json:"mtu"`        // underlay and overlay
+	Offloads   map[string]bool `json:"offloads"`   // of the underlay's devices
 }
 
 // Results is all of it.

@@ -49,6 +49,10 @@ const (
 	OverlayMTU  = UnderlayMTU - 50
 )
 
+// Congestion is the TCP congestion control of all hosts: Linux's default, and not what this machine happens to prefer. BBR, for one, paces
+// by a model of the path, and measures that model instead of the path.
+const Congestion = "cubic"
+
 // Container is an end of a path.
 type Container struct {
 	Host *lab.Host
@@ -98,6 +102,8 @@ func (n *Net) host(name string) (*lab.Host, error) {
 		return nil, err
 	}
 	n.close = append(n.close, h.Close)
+	// Without a module for it the host's own default stays, for all paths alike.
+	_ = h.Sysctl("net.ipv4.tcp_congestion_control", Congestion)
 	return h, nil
 }
 

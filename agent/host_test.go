@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,14 @@ func runAgent(static, socket string) int {
 	defer stop()
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, unix.SIGHUP)
+	count := make(chan os.Signal, 1)
+	signal.Notify(count, unix.SIGUSR1)
+	go func() {
+		for range count {
+			runtime.GC() // what waits for a collection is no leak
+			fmt.Fprintln(os.Stderr, "goroutines:", runtime.NumGoroutine())
+		}
+	}()
 	err := agent.Run(ctx, agent.Options{
 		Static: static, Socket: socket, Version: "test", Reload: reload, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})

@@ -43,26 +43,29 @@ func (l *Lane) forward(p *Port, f *frame.Frame) drop.Reason {
 }
 
 // flood sends a frame to all ports but the one that it came from, and to peers (head-end replication, RFC 7348 §4.2 without an
-// underlay's multicast).
+// underlay's multicast). A copy that is refused is counted for itself.
 func (l *Lane) flood(t *Table, from *Port, f *frame.Frame, peers []*vxlan.Peer) drop.Reason {
-	// A checksum completed for one receiver is complete for all: so before the first has been given a Partial one.
-	f.Complete()
-	reached, refused := 0, drop.NoRoute
+	copies := len(peers)
+	for _, p := range t.ports {
+		if p != from {
+			copies++
+		}
+	}
+	if copies == 0 {
+		return drop.NoRoute
+	}
+	if copies > 1 { // of the same bytes: completed for one receiver, the checksum must be so for those that have the frame already
+		f.Complete()
+	}
 	for _, peer := range peers {
-		if reason := l.toPeer(t, from, peer, f); reason == drop.None {
-			reached++
-		} else {
-			refused = reason
+		if reason := l.toPeer(t, from, peer, f); reason != drop.None {
+			from.Drops.Add(reason, wireFrames(f))
 		}
 	}
 	for _, p := range t.ports {
 		if p != from {
 			l.toPort(p, f)
-			reached++
 		}
-	}
-	if reached == 0 {
-		return refused
 	}
 	return drop.None
 }
@@ -95,8 +98,12 @@ func (l *Lane) toPort(p *Port, f *frame.Frame) {
 	}
 	// Cut at the sender's own size: the device may be plain, but it is as near as the sender.
 	size := f.End - int(f.L3)
-	if need := frame.CutSpace(f, size, 0); need > len(l.scratch) {
-		l.scratch = make([]byte, need) // at most once a size, on hosts without offloads
+	if frame.CutSpace(f, size, 0) > cutSpace { // thousands of tiny segments, each of which would cost a write
+		p.Drops.Add(drop.TooLarge, wireFrames(f))
+		return
+	}
+	if l.scratch == nil {
+		l.scratch = make([]byte, cutSpace) // once, on hosts without offloads
 	}
 	segs, _, reason := frame.Cut(f, size, nil, l.scratch, l.segs[:0])
 	l.segs = segs[:0]
@@ -149,7 +156,7 @@ func (l *Lane) proxy(t *Table, p *Port, f *frame.Frame) bool {
 
 // wireFrames returns how many frames f is on the wire.
 func wireFrames(f *frame.Frame) int {
-	if f.GSO == frame.GSONone || f.Size == 0 || f.End <= int(f.Payload) {
+	if f.GSO == frame.GSONone || f.Size == 0 || f.Payload == 0 || f.End <= int(f.Payload) {
 		return 1
 	}
 	return (f.End - int(f.Payload) + int(f.Size) - 1) / int(f.Size)

@@ -16,6 +16,7 @@ const (
 	roomLen   = frame.Headroom + frame.MaxLen
 	flushAt   = 48 << 10 // bytes in hand at which a lane sends before it reads on
 	arenaLen  = flushAt + roomLen
+	cutSpace  = 64 << 10  // headers of a superframe cut for a port, as in a vxlan.Sender
 	replyLen  = 1280 + 14 // the largest ICMP error (RFC 4443 §2.4)
 )
 
@@ -121,7 +122,10 @@ func (l *Lane) take(p *Port, b []byte, n int) {
 	if reason == drop.None {
 		reason = f.Parse()
 	}
-	wire := wireFrames(f)
+	wire := 1
+	if reason == drop.None {
+		wire = wireFrames(f) // of what is malformed the offload may claim anything
+	}
 	p.RxFrames.Add(uint64(wire))
 	p.RxBytes.Add(uint64(f.Len()))
 	p.RxReads.Add(1)

@@ -58,6 +58,9 @@ func (p *Port) Joins() frame.Joins { return p.joins }
 
 // Deliver writes one frame, joined from n, to the port's device.
 func (p *Port) Deliver(o *frame.Offload, parts [][]byte, n int) {
+	if n == 1 && o.GSO != frame.GSONone { // a superframe as it came, which is as many as its sender meant
+		n = segments(o, parts[0])
+	}
 	if p.net.Tap.Enabled() {
 		p.net.Tap.Frame(capture.Where{Network: p.Network, Port: p.Name, Out: true}, o, parts)
 	}
@@ -73,6 +76,15 @@ func (p *Port) Deliver(o *frame.Offload, parts [][]byte, n int) {
 	p.TxFrames.Add(uint64(n))
 	p.TxBytes.Add(uint64(bytes))
 	p.TxWrites.Add(1)
+}
+
+// segments returns how many frames the superframe b is on the wire.
+func segments(o *frame.Offload, b []byte) int {
+	header := int(o.Start) + 8
+	if o.GSO != frame.GSOUDP {
+		header = int(o.Start) + int(b[o.Start+12]>>4)*4
+	}
+	return max((len(b)-header+int(o.Size)-1)/int(o.Size), 1)
 }
 
 // refuse counts n frames that the device did not take.

@@ -60,7 +60,7 @@ func (n *node) wanted(cfg *static.Config) map[string]want {
 
 func wantOf(net *static.Network, e *static.Endpoint) want {
 	w := want{vni: vxlan.VNI(net.VNI), network: net.Name, name: e.Name, where: where(e)}
-	w.device = tap.Config{Name: e.Interface, MTU: net.MTU, Queues: e.Queues, Persistent: e.Persistent, GSOMaxSize: superframe(net.MTU)}
+	w.device = tap.Config{Name: e.Interface, MTU: net.MTU, Queues: e.Queues, Persistent: e.Persistent}
 	switch {
 	case e.Bridge != nil:
 		// One port for all endpoints behind the bridge: nothing of a single one may be part of it.
@@ -76,6 +76,9 @@ func wantOf(net *static.Network, e *static.Endpoint) want {
 		w.device.Namespace = tap.ByPID(e.PID)
 	}
 	if e.Bridge == nil {
+		// Not behind a bridge: its containers send what their own interfaces take, and the kernel would cut a longer superframe for
+		// the TAP, packet by packet.
+		w.device.GSOMaxSize = superframe(net.MTU)
 		w.device.MAC = e.MAC
 		for _, a := range e.Addresses {
 			w.device.Addresses = append(w.device.Addresses, net.Prefix(a))

@@ -23,10 +23,10 @@ const allJoins = frame.JoinTCP4 | frame.JoinTCP6 | frame.JoinUDP
 
 // memory is a Device that hands out what was put into it, and remembers what was written to it.
 type memory struct {
-	in     [][]byte
-	end    syscall.Errno // of a Read when there is nothing; EAGAIN if 0
-	refuse syscall.Errno // of every Write
-	out    []written
+	in      [][]byte
+	end     syscall.Errno // of a Read when there is nothing; EAGAIN if 0
+	failure syscall.Errno // of every Write
+	out     []written
 }
 
 type written struct {
@@ -46,10 +46,10 @@ func (m *memory) Read(b []byte) (int, syscall.Errno) {
 }
 
 func (m *memory) Write(o *frame.Offload, parts [][]byte) syscall.Errno {
-	if m.refuse == 0 {
+	if m.failure == 0 {
 		m.out = append(m.out, written{*o, slices.Concat(parts...)})
 	}
-	return m.refuse
+	return m.failure
 }
 
 // jack is a port with a device in memory.

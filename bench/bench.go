@@ -49,7 +49,7 @@ func Run(ctx context.Context, opt Options, w io.Writer) (results *report.Results
 	}
 	settings := opt.settings(p)
 	results = &report.Results{
-		Command: opt.command(settings), Started: time.Now(), Host: describe(features), Settings: settings, Reference: Reference,
+		Command: opt.command(settings), Started: time.Now(), Host: describe(features, opt.Congestion), Settings: settings, Reference: Reference,
 	}
 	err = s.measure(ctx)
 	results.Finished, results.Interrupted = time.Now(), ctx.Err() != nil
@@ -74,7 +74,7 @@ type lane struct {
 }
 
 func (l *lane) build(ctx context.Context, opt Options) (err error) {
-	l.net, err = l.path.Build(ctx, topology.Options{Offload: opt.Offload == "on"})
+	l.net, err = l.path.Build(ctx, topology.Options{Offload: opt.Offload == "on", Pin: opt.Pin})
 	return err
 }
 
@@ -130,7 +130,8 @@ func (s *session) one(ctx context.Context, l *lane, scenario Scenario, r *report
 		}
 	}
 	b := bed{
-		client: l.net.Client, server: l.net.Server,
+		congestion: s.opt.Congestion,
+		client:     l.net.Client, server: l.net.Server,
 		window: load.Window{Warmup: s.opt.warmup(), Duration: s.opt.Duration},
 		iperf3: s.opt.Generator == GeneratorIperf3,
 	}

@@ -13,13 +13,25 @@ import (
 	"github.com/weftnet/weft/bench/topology"
 )
 
+// hostCongestion is what sockets have that nobody asks for another.
+func hostCongestion() string {
+	name, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(name))
+}
+
 // describe says what machine this is, and which program.
-func describe(features map[string]bool) report.Host {
+func describe(features map[string]bool, congestion string) report.Host {
 	h := report.Host{
 		CPU: processor(), Cores: runtime.NumCPU(), Kernel: "unknown", Arch: runtime.GOARCH, Go: runtime.Version(),
-		Commit: commit(), Root: realRoot(), Congestion: topology.Congestion,
+		Commit: commit(), Root: realRoot(), Congestion: congestion,
 		MTU:      map[string]int{"underlay": topology.UnderlayMTU, "overlay": topology.OverlayMTU},
 		Offloads: make(map[string]bool),
+	}
+	if congestion == "" {
+		h.Congestion = hostCongestion()
 	}
 	var uts unix.Utsname
 	if unix.Uname(&uts) == nil {

@@ -87,6 +87,9 @@ func (b bed) runIperf3(ctx context.Context, args ...string) (r iperf3Report, use
 	client := b.client.Host.Command("iperf3", append([]string{
 		"--client", b.server.Addr.String(), "--port", port, "--json",
 		"--time", seconds(b.window.Duration), "--omit", seconds(b.window.Warmup)}, args...)...)
+	if b.congestion != "" {
+		client.Args = append(client.Args, "--congestion", b.congestion)
+	}
 	var text bytes.Buffer
 	client.Stdout = &text
 	client.SysProcAttr.Setpgid = true

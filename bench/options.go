@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ type Options struct {
 	Offload   string // on or off
 	Generator string
 	Out       string // directory of the results
+
+	Congestion string // TCP congestion control; empty: the host's own
+	Pin        bool   // each of the two hosts has one processor for itself
 }
 
 // Default returns the options of `weft bench run` without flags.
@@ -63,6 +67,8 @@ func (o *Options) chosen() (paths []topology.Path, scenarios []Scenario, err err
 		err = fmt.Errorf("bench: --offload %q; expected on or off", o.Offload)
 	case o.Generator != GeneratorWeft && o.Generator != GeneratorIperf3:
 		err = fmt.Errorf("bench: --generator %q; expected %s or %s", o.Generator, GeneratorWeft, GeneratorIperf3)
+	case o.Pin && runtime.NumCPU() < 2:
+		err = fmt.Errorf("bench: --pin needs two processors, one for each host; this machine has one")
 	case o.Out == "":
 		err = fmt.Errorf("bench: --out \"\"; expected a directory for the results")
 	}
@@ -134,7 +140,7 @@ func choose[T any](flag string, names []string, all []T, name func(T) string) ([
 func (o Options) warmup() time.Duration { return min(o.Duration/2, 500*time.Millisecond) }
 
 func (o Options) settings(p plan) report.Settings {
-	s := report.Settings{Runs: o.Runs, Duration: o.Duration.Seconds(), Warmup: o.warmup().Seconds(), Offload: o.Offload, Generator: o.Generator}
+	s := report.Settings{Runs: o.Runs, Duration: o.Duration.Seconds(), Warmup: o.warmup().Seconds(), Offload: o.Offload, Generator: o.Generator, Pin: o.Pin}
 	for _, path := range p.paths {
 		s.Paths = append(s.Paths, path.Name)
 	}
@@ -146,8 +152,15 @@ func (o Options) settings(p plan) report.Settings {
 
 // command is the command line that measures the same again.
 func (o Options) command(s report.Settings) string {
-	return fmt.Sprintf("weft bench run --paths %s --scenarios %s --runs %d --duration %v --offload %s --generator %s --out %s",
+	line := fmt.Sprintf("weft bench run --paths %s --scenarios %s --runs %d --duration %v --offload %s --generator %s --out %s",
 		strings.Join(s.Paths, ","), strings.Join(s.Scenarios, ","), o.Runs, o.Duration, o.Offload, o.Generator, quote(o.Out))
+	if o.Congestion != "" {
+		line += " --congestion " + quote(o.Congestion)
+	}
+	if o.Pin {
+		line += " --pin"
+	}
+	return line
 }
 
 // quote protects a word from the shell where it needs that.

@@ -39,6 +39,7 @@ type Scenario struct {
 type bed struct {
 	client, server topology.Container
 	window         load.Window
+	congestion     string
 	iperf3         bool // generate with iperf3 where it can
 }
 
@@ -53,7 +54,7 @@ type measurement struct {
 
 // run puts a load on the bed with our own generators.
 func (b bed) run(ctx context.Context, s load.Spec) (load.Outcome, error) {
-	s.Server = b.server.Addr
+	s.Server, s.Congestion = b.server.Addr, b.congestion
 	return load.Run(ctx, b.client.Host, b.server.Host, s, b.window)
 }
 

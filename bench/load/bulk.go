@@ -17,11 +17,11 @@ type bulk struct {
 
 func (b *bulk) open() (err error) {
 	if b.server {
-		b.fd, err = listen(unix.SOCK_STREAM, b.spec.Server)
+		b.fd, err = listen(unix.SOCK_STREAM, b.spec)
 		return err
 	}
 	for range b.spec.streams() {
-		fd, err := dial(unix.SOCK_STREAM, b.spec.Server)
+		fd, err := dial(unix.SOCK_STREAM, b.spec)
 		if err != nil {
 			return err
 		}

@@ -25,12 +25,12 @@ type datagrams struct {
 
 func (d *datagrams) open() (err error) {
 	if !d.server {
-		if d.fd, err = dial(unix.SOCK_DGRAM, d.spec.Server); err != nil {
+		if d.fd, err = dial(unix.SOCK_DGRAM, d.spec); err != nil {
 			return err
 		}
 		return d.knock()
 	}
-	if d.fd, err = listen(unix.SOCK_DGRAM, d.spec.Server); err != nil {
+	if d.fd, err = listen(unix.SOCK_DGRAM, d.spec); err != nil {
 		return err
 	}
 	if unix.SetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) == nil {

@@ -46,6 +46,8 @@ type Spec struct {
 	Server  netip.Addr `json:"server"`            // where the client reaches the server
 	Streams int        `json:"streams,omitempty"` // Stream, Reverse: how many connections; 0 is one
 	Size    int        `json:"size,omitempty"`    // Datagram: bytes in each
+
+	Congestion string `json:"congestion,omitempty"` // congestion control of TCP; empty: the host's own
 }
 
 // Result is what one end counted between begin and end.

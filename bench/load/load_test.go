@@ -111,7 +111,7 @@ func TestAnEndThatFailsSaysWhy(t *testing.T) {
 	t.Run("a port that is taken", func(t *testing.T) {
 		var fd int
 		lab.Must(t, b.Do(func() (err error) {
-			fd, err = listen(1, netip.MustParseAddr("192.0.2.2"))
+			fd, err = listen(1, Spec{Server: netip.MustParseAddr("192.0.2.2")})
 			return err
 		}))
 		defer rawClose(fd)

@@ -80,11 +80,22 @@ func (a *address) socket(kind int) (int, unix.Errno) {
 	return int(fd), errno
 }
 
-// listen opens a TCP or UDP server socket on every address of the family of server.
-func listen(kind int, server netip.Addr) (int, error) {
+// congest sets the congestion control of a TCP socket, unless name is empty; connections that it accepts have it too.
+func congest(fd int, name string) error {
+	if name == "" {
+		return nil
+	}
+	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, name); err != nil {
+		return fmt.Errorf("set congestion control %s: %w; sysctl net.ipv4.tcp_available_congestion_control lists what there is", name, err)
+	}
+	return nil
+}
+
+// listen opens a TCP or UDP server socket on every address of the family of the spec's server.
+func listen(kind int, spec Spec) (int, error) {
 	var local unix.Sockaddr = &unix.SockaddrInet6{Port: Port}
 	family := unix.AF_INET6
-	if server.Is4() {
+	if spec.Server.Is4() {
 		local, family = &unix.SockaddrInet4{Port: Port}, unix.AF_INET
 	}
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
@@ -98,6 +109,9 @@ func listen(kind int, server netip.Addr) (int, error) {
 		return 0, fmt.Errorf("bind to port %d: %w", Port, err)
 	}
 	if kind == unix.SOCK_STREAM {
+		if err := congest(fd, spec.Congestion); err != nil {
+			return 0, err
+		}
 		if err := unix.Listen(fd, 4096); err != nil {
 			return 0, os.NewSyscallError("listen", err)
 		}
@@ -109,13 +123,19 @@ func listen(kind int, server netip.Addr) (int, error) {
 const patience = 10 * time.Second
 
 // dial connects, and tries again while the way there is only coming up.
-func dial(kind int, server netip.Addr) (int, error) {
-	to := newAddress(netip.AddrPortFrom(server, Port))
+func dial(kind int, spec Spec) (int, error) {
+	to := newAddress(netip.AddrPortFrom(spec.Server, Port))
 	deadline := time.Now().Add(patience)
 	for {
 		fd, errno := to.socket(kind)
 		if errno != 0 {
 			return 0, os.NewSyscallError("socket", errno)
+		}
+		if kind == unix.SOCK_STREAM {
+			if err := congest(fd, spec.Congestion); err != nil {
+				rawClose(fd)
+				return 0, err
+			}
 		}
 		// A lost SYN is sent again after a second: two of them bound each attempt.
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 2)
@@ -125,7 +145,7 @@ func dial(kind int, server netip.Addr) (int, error) {
 		}
 		rawClose(fd)
 		if time.Now().After(deadline) {
-			return 0, fmt.Errorf("connect to %s port %d for %v: %w", server, Port, patience, errno)
+			return 0, fmt.Errorf("connect to %s port %d for %v: %w", spec.Server, Port, patience, errno)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

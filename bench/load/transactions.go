@@ -19,11 +19,11 @@ type echo struct {
 
 func (e *echo) open() (err error) {
 	if e.server {
-		e.fd, err = listen(unix.SOCK_STREAM, e.spec.Server)
+		e.fd, err = listen(unix.SOCK_STREAM, e.spec)
 		return err
 	}
 	e.m.latency = new(histogram.Histogram)
-	e.fd, err = dial(unix.SOCK_STREAM, e.spec.Server)
+	e.fd, err = dial(unix.SOCK_STREAM, e.spec)
 	return err
 }
 
@@ -87,7 +87,7 @@ type connects struct {
 
 func (c *connects) open() (err error) {
 	if c.server {
-		c.fd, err = listen(unix.SOCK_STREAM, c.spec.Server)
+		c.fd, err = listen(unix.SOCK_STREAM, c.spec)
 		return err
 	}
 	c.m.latency = new(histogram.Histogram)
@@ -95,7 +95,7 @@ func (c *connects) open() (err error) {
 		return err
 	}
 	// One connection shows that the way is up, so that a SYN lost while it came up is not counted as slow.
-	fd, err := dial(unix.SOCK_STREAM, c.spec.Server)
+	fd, err := dial(unix.SOCK_STREAM, c.spec)
 	if err != nil {
 		return err
 	}

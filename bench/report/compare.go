@@ -73,6 +73,7 @@ func Differences(a, b *Results) (list []string) {
 	differ("congestion control", a.Host.Congestion, b.Host.Congestion)
 	differ("MTU", a.Host.MTU, b.Host.MTU)
 	differ("offload", a.Settings.Offload, b.Settings.Offload)
+	differ("pin", a.Settings.Pin, b.Settings.Pin)
 	differ("generator", a.Settings.Generator, b.Settings.Generator)
 	differ("runs", a.Settings.Runs, b.Settings.Runs)
 	differ("seconds per run", a.Settings.Duration, b.Settings.Duration)

@@ -63,6 +63,7 @@ type Settings struct {
 	Warmup    float64  `json:"warmup"`   // seconds
 	Offload   string   `json:"offload"`  // on or off
 	Generator string   `json:"generator"`
+	Pin       bool     `json:"pin"` // each host had one processor for itself
 }
 
 // Host is the machine.

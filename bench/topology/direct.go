@@ -13,7 +13,7 @@ var direct = Path{
 	About:   "a veth pair between the hosts, without an overlay: the upper bound",
 	Missing: func() error { return probe(func(*lab.Host) error { return nil }) },
 	build: func(_ context.Context, n *Net) error {
-		h, err := n.host("neighbour")
+		h, err := n.host("neighbour", cpuA)
 		if err != nil {
 			return err
 		}

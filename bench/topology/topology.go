@@ -41,6 +41,7 @@ type Path struct {
 // Options are what all paths have in common.
 type Options struct {
 	Offload bool // whether the underlay's devices segment and checksum, as a NIC with tunnel offload does
+	Pin     bool // whether each host, with its containers, has one processor for itself: a on 0, b on 1
 }
 
 // The MTUs of all paths: the overlay's packets leave room for VXLAN over IPv4.
@@ -48,10 +49,6 @@ const (
 	UnderlayMTU = 1500
 	OverlayMTU  = UnderlayMTU - 50
 )
-
-// Congestion is the TCP congestion control of all hosts: Linux's default, and not what this machine happens to prefer. BBR, for one, paces
-// by a model of the path, and measures that model instead of the path.
-const Congestion = "cubic"
 
 // Container is an end of a path.
 type Container struct {
@@ -65,12 +62,13 @@ type Net struct {
 	Neighbour      Container // on the client's host; its Host is nil on a path without local traffic
 
 	a, b  *lab.Host // where the containers are
+	pin   bool
 	close []func() error
 }
 
 // Build makes the path's hosts and containers. The caller closes the Net; when ctx ends Build gives up.
 func (p Path) Build(ctx context.Context, opt Options) (*Net, error) {
-	n := &Net{}
+	n := &Net{pin: opt.Pin}
 	err := n.hosts(opt)
 	if err == nil {
 		err = p.build(ctx, n)
@@ -95,26 +93,30 @@ func (n *Net) Close() error {
 // Features returns which features of the underlay's devices are on.
 func (n *Net) Features() (map[string]bool, error) { return n.a.Features("eth0") }
 
-// host makes a namespace that lives as long as the Net.
-func (n *Net) host(name string) (*lab.Host, error) {
+// host makes a namespace that lives as long as the Net. Programs in it run on the given processor, if the options pin.
+func (n *Net) host(name string, cpu int) (*lab.Host, error) {
 	h, err := lab.New(name)
 	if err != nil {
 		return nil, err
 	}
 	n.close = append(n.close, h.Close)
-	// Without a module for it the host's own default stays, for all paths alike.
-	_ = h.Sysctl("net.ipv4.tcp_congestion_control", Congestion)
-	return h, nil
+	if n.pin {
+		err = h.Pin(cpu)
+	}
+	return h, err
 }
+
+// The processors of the two hosts, if they are pinned.
+const cpuA, cpuB = 0, 1
 
 // The addresses of the hosts and of the containers.
 var (
 	vtepA, vtepB = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 
 	subnet    = netip.MustParsePrefix("10.77.0.0/24")
-	client    = station{"client", netip.MustParseAddr("10.77.0.2"), 0x0242_0a4d_0002}
-	server    = station{"server", netip.MustParseAddr("10.77.0.3"), 0x0242_0a4d_0003}
-	neighbour = station{"neighbour", netip.MustParseAddr("10.77.0.4"), 0x0242_0a4d_0004}
+	client    = station{"client", netip.MustParseAddr("10.77.0.2"), 0x0242_0a4d_0002, cpuA}
+	server    = station{"server", netip.MustParseAddr("10.77.0.3"), 0x0242_0a4d_0003, cpuB}
+	neighbour = station{"neighbour", netip.MustParseAddr("10.77.0.4"), 0x0242_0a4d_0004, cpuA}
 )
 
 // station is a container as the overlay knows it.
@@ -122,16 +124,17 @@ type station struct {
 	name string
 	addr netip.Addr
 	mac  frame.MAC
+	cpu  int
 }
 
 func (s station) prefix() netip.Prefix { return netip.PrefixFrom(s.addr, subnet.Bits()) }
 
 // hosts makes the two hosts and the underlay between them.
 func (n *Net) hosts(opt Options) (err error) {
-	if n.a, err = n.host("a"); err != nil {
+	if n.a, err = n.host("a", cpuA); err != nil {
 		return err
 	}
-	if n.b, err = n.host("b"); err != nil {
+	if n.b, err = n.host("b", cpuB); err != nil {
 		return err
 	}
 	return lab.Link(n.a, n.b, lab.LinkOptions{
@@ -147,7 +150,7 @@ func (n *Net) containers() error {
 		to *Container
 		station
 	}{{&n.Client, client}, {&n.Server, server}, {&n.Neighbour, neighbour}} {
-		h, err := n.host(c.name)
+		h, err := n.host(c.name, c.cpu)
 		if err != nil {
 			return err
 		}

@@ -126,6 +126,8 @@ what a NIC without tunnel offload sees.`,
 	f.DurationVar(&opt.Duration, "duration", opt.Duration, "measured time of each run, after a warm-up")
 	f.StringVar(&opt.Offload, "offload", opt.Offload, "the underlay's segmentation and checksum offloads: on or off")
 	f.StringVar(&opt.Generator, "generator", opt.Generator, "what makes bulk and datagram loads: weft or iperf3")
+	f.StringVar(&opt.Congestion, "congestion", "", "TCP congestion control, such as cubic (default: the host's own)")
+	f.BoolVar(&opt.Pin, "pin", false, "give each of the two hosts, with its containers, one processor for itself")
 	f.StringVar(&opt.Out, "out", opt.Out, "directory for results.json and report.html")
 	return c
 }

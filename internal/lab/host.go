@@ -75,6 +75,22 @@ func New(name string) (*Host, error) {
 	return h, nil
 }
 
+// Pin binds the programs that the host starts from now on to one processor, numbered from 0, as if the host had no other.
+func (h *Host) Pin(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	result := make(chan error, 1)
+	select {
+	case h.work <- func() { result <- unix.SchedSetaffinity(0, &set) }:
+	case <-h.idle:
+		return fmt.Errorf("lab: pin host %s: %w", h.name, ErrClosed)
+	}
+	if err := <-result; err != nil {
+		return fmt.Errorf("lab: pin host %s to processor %d: %w", h.name, cpu, err)
+	}
+	return nil
+}
+
 // ErrClosed is what a host answers after Close.
 var ErrClosed = errors.New("the host is closed")
 

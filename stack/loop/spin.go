@@ -10,8 +10,8 @@ type spinner struct {
 
 const (
 	spinRange = 64
-	spinTries = 8  // yields before a wait, while they pay
-	spinProbe = 32 // waits between two probes, while they do not
+	spinTries = 128 // yields before a wait, while they pay: some 60 µs, the time in which the other end of a connection answers
+	spinProbe = 32  // waits between two probes, while they do not
 )
 
 // tries returns how many yields to spend before the next wait.

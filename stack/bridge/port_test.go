@@ -86,6 +86,22 @@ func TestDeviceGetsTheSuperframesThatItTakes(t *testing.T) {
 	}
 }
 
+// TestFloodedFrameIsRightForAll holds that a checksum completed for one device does not spoil what another is about to get.
+func TestFloodedFrameIsRightForAll(t *testing.T) {
+	w := newWorld(t, 0)
+	n := w.network("n", 7)
+	a := w.jack(n, PortConfig{Name: "a"})
+	able, unable := w.jack(n, PortConfig{Name: "able", Joins: allJoins}), w.jack(n, PortConfig{Name: "unable", Plain: true})
+	n.SetTable(Compile(Config{MTU: 1450, Ports: []*Port{able.Port, unable.Port, a.Port}, Endpoints: []Endpoint{asker.endpoint(a, nil)}}))
+	b := datagram(t, asker, mdns, 100)
+	a.say(owed(t, b, 0))
+	for _, j := range []*jack{able, unable} {
+		if got := j.hear(t); len(got) != 1 || !bytes.Equal(got[0], b) {
+			t.Errorf("%s got % x, want % x", j.Name, got, b)
+		}
+	}
+}
+
 func TestSuperframeOfTinySegmentsIsNotCutForADevice(t *testing.T) {
 	h := newHouse(t, func(h *house) {
 		h.a = h.jack(h.net, PortConfig{Name: "a", Plain: true})

@@ -81,6 +81,17 @@ func connect(t testing.TB, from, to *container, addr netip.Addr) (client, server
 func transfer(t testing.TB, from, to *container, addr netip.Addr, size int64, between ...site) {
 	t.Helper()
 	lost := -dropped(t, between)
+	info := deliver(t, from, to, addr, size)
+	lost += dropped(t, between)
+	if int(info.Total_retrans) > lost+int(info.Segs_out)/1000 {
+		t.Errorf("%s sent %d of %d segments to %s again; expected at most one in a thousand, and the %d that the hosts' kernels dropped",
+			from.Name(), info.Total_retrans, info.Segs_out, addr, lost)
+	}
+}
+
+// deliver sends so many random bytes by TCP, fails the test unless they arrive as they were, and returns what it took.
+func deliver(t testing.TB, from, to *container, addr netip.Addr, size int64) *unix.TCPInfo {
+	t.Helper()
 	client, server := connect(t, from, to, addr)
 	lab.Must(t, errors.Join(client.SetDeadline(time.Now().Add(3*patience)), server.SetDeadline(time.Now().Add(3*patience))))
 	sent, got := sha256.New(), sha256.New()
@@ -98,11 +109,7 @@ func transfer(t testing.TB, from, to *container, addr netip.Addr, size int64, be
 	if !bytes.Equal(answer, sent.Sum(nil)) {
 		t.Fatalf("the %d bytes that %s sent to %s did not arrive as they were: SHA-256 %x, expected %x", size, from.Name(), addr, answer, sent.Sum(nil))
 	}
-	lost += dropped(t, between)
-	if info := tcpInfo(t, client); int(info.Total_retrans) > lost+int(info.Segs_out)/1000 {
-		t.Errorf("%s sent %d of %d segments to %s again; expected at most one in a thousand, and the %d that the hosts' kernels dropped",
-			from.Name(), info.Total_retrans, info.Segs_out, addr, lost)
-	}
+	return tcpInfo(t, client)
 }
 
 // dropped returns how many packets the hosts' interfaces have received and dropped.

@@ -161,8 +161,9 @@ func (b *outbox) send(i, n int) (int, syscall.Errno) {
 		if errno == 0 {
 			return int(sent), 0
 		}
-		// A connected socket reports an ICMP error about an earlier datagram once, instead of sending: try again.
-		if !first || errno == unix.EAGAIN || errno == unix.EMSGSIZE {
+		// A connected socket reports an ICMP error about an earlier datagram once, instead of sending: try again. So it does with a
+		// router's message that one was too big (EMSGSIZE), even if this one fits.
+		if !first || errno == unix.EAGAIN {
 			return 0, errno
 		}
 	}

@@ -71,9 +71,18 @@ func (p *Peer) Room(f *frame.Frame) int { return p.MTU() - (int(f.L3) - etherLen
 func (p *Peer) Segments() bool { return !p.noGSO.Load() }
 
 // RefreshMTU asks the kernel for the path's MTU: the device's, the route's, or what path MTU discovery (RFC 1191, RFC 8201) has found.
+// A router's message reaches the one socket that it quotes; others learn of it when they send next. So the smallest counts.
 func (p *Peer) RefreshMTU() {
-	outer, err := pathMTU(p.paths[0].segment, p.Addr.Is4())
-	if err != nil {
+	outer := 0
+	for _, s := range p.paths {
+		for _, fd := range [...]int{s.segment, s.plain} {
+			mtu, err := pathMTU(fd, p.Addr.Is4())
+			if err == nil && (outer == 0 || mtu < outer) {
+				outer = mtu
+			}
+		}
+	}
+	if outer == 0 {
 		return // not connected any more; keep the last value
 	}
 	ip := 40

@@ -75,7 +75,10 @@ func TestContainerThatRaisesItsMTUIsToldTheNetworks(t *testing.T) {
 		}
 		n.counts(drop.TooBig, before)
 		ping(t, c2, to, 1450-headers(to), "-M", "do")
-		ping(t, c2, to, 8000, "-M", "dont") // now that it knows, it fragments
+		// Now that it knows, it fragments; the other one learns of it when it answers.
+		lab.Eventually(t, func() bool {
+			return c2.Command("ping", "-c1", "-W1", "-s8000", "-Mdont", to.String()).Run() == nil
+		}, patience)
 		transfer(t, c2, c3, to, 16<<20, a, b)
 		datagrams(t, c3, c2, c2.addresses()[i], 1450)
 	}

@@ -9,25 +9,24 @@ import (
 // forward takes a parsed frame from port p to where it belongs.
 func (l *Lane) forward(p *Port, f *frame.Frame) drop.Reason {
 	t := p.net.table.Load()
-	src := t.stations[f.Src()]
+	w := l.way(t, nil, f)
 	if !t.spoof {
-		if src == nil || src.port != p {
+		if w.from == nil || w.from.port != p {
 			return drop.SpoofedMAC
 		}
-		if reason := t.admit(src, f); reason != drop.None {
+		if reason := t.admit(w.from, f); reason != drop.None {
 			return reason
 		}
 	}
-	dst := f.Dst()
-	if dst.IsGroup() {
+	if w.dst.IsGroup() {
 		if l.proxy(t, p, f) {
 			return drop.None
 		}
 		return l.flood(t, p, f, t.flood)
 	}
-	d := t.stations[dst]
+	d := w.to
 	switch {
-	case d == nil && dst == t.gateway.MAC:
+	case d == nil && w.dst == t.gateway.MAC:
 		return drop.NoRouter
 	case d == nil:
 		return l.flood(t, p, f, t.statics)
@@ -73,11 +72,11 @@ func (l *Lane) flood(t *Table, from *Port, f *frame.Frame, peers []*vxlan.Peer) 
 // toPeer sends a frame through the tunnel. If it is too big for the way there, its sender is told.
 func (l *Lane) toPeer(t *Table, from *Port, peer *vxlan.Peer, f *frame.Frame) drop.Reason {
 	net := from.net
-	if net.Tap.Enabled() {
-		l.observeTunnel(net, t, peer, true, f)
-	}
 	reason := l.sender.Send(peer, net.VNI, f, t.mtu)
-	if reason == drop.TooBig {
+	switch {
+	case reason == drop.None && net.Tap.Enabled():
+		l.observeTunnel(net, t, peer, true, f)
+	case reason == drop.TooBig:
 		mtu := min(t.mtu, peer.Room(f))
 		g := t.gateway
 		l.answerWith(from, packetTooBig(l.reply[frame.Headroom:], f, mtu, g.MAC, g.V4, g.V6))

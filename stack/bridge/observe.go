@@ -22,7 +22,7 @@ func (l *Lane) observeTunnel(n *Network, t *Table, peer *vxlan.Peer, out bool, f
 	}
 	parts := [1][]byte{f.Bytes()}
 	n.Tap.Frame(capture.Where{
-		Network: n.Name, Out: out, VNI: uint32(n.VNI), MTU: min(t.mtu, peer.MTU()),
+		Network: n.Name, Out: out, VNI: uint32(n.VNI), MTU: min(t.mtu, peer.Room(f)),
 		Local: local, Remote: netip.AddrPortFrom(peer.Addr, l.tunnel.Local().Port()),
 	}, &f.Offload, parts[:])
 }

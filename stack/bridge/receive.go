@@ -32,18 +32,17 @@ func (l *Lane) deliver(net *Network, peer *vxlan.Peer, f *frame.Frame) drop.Reas
 	if net.Tap.Enabled() {
 		l.observeTunnel(net, t, peer, false, f)
 	}
-	if reason := t.admitRemote(peer, f); reason != drop.None {
+	w := l.way(t, peer, f)
+	if reason := w.admitRemote(f); reason != drop.None {
 		return reason
 	}
-	dst := f.Dst()
-	if d := t.stations[dst]; d != nil && !dst.IsGroup() {
-		if d.port == nil {
-			return drop.NoRoute
-		}
+	switch d := w.to; {
+	case d != nil && d.port != nil:
 		l.toPort(d.port, f)
 		return drop.None
-	}
-	if !dst.IsGroup() && dst == t.gateway.MAC {
+	case d != nil:
+		return drop.NoRoute
+	case w.dst == t.gateway.MAC:
 		return drop.NoRouter
 	}
 	return l.flood(t, nil, f, nil)

@@ -58,6 +58,12 @@ type Lane struct {
 	reply    [frame.Headroom + replyLen]byte
 	scratch  []byte // headers of superframes cut for a port that does not take them
 	segs     []frame.Segment
+
+	// What the last frame led to: frames come in runs.
+	last    way
+	lastVNI vxlan.VNI
+	lastAll *map[vxlan.VNI]*Network
+	lastNet *Network
 }
 
 // NewLane returns the lane of one thread. Its flush belongs at the end of the thread's loop round.

@@ -3,7 +3,6 @@ package bridge
 import (
 	"github.com/weftnet/weft/stack/drop"
 	"github.com/weftnet/weft/stack/frame"
-	"github.com/weftnet/weft/vxlan"
 )
 
 // admit refuses a frame whose network source, also the one that an ARP packet or a neighbour advertisement claims, is not the station's.
@@ -60,24 +59,19 @@ func (s *station) admitAdvert(f *frame.Frame) drop.Reason {
 }
 
 // admitRemote refuses a frame that peer sent in somebody else's name. A static peer may speak for MACs and addresses that nobody owns.
-func (t *Table) admitRemote(peer *vxlan.Peer, f *frame.Frame) drop.Reason {
-	static, known := t.peers[peer]
-	if !known {
-		return drop.UnknownVTEP
-	}
-	mac := f.Src()
-	s := t.stations[mac]
+func (w *way) admitRemote(f *frame.Frame) drop.Reason {
+	t, s := w.table, w.from
 	switch {
-	case s != nil && s.peer == peer:
-		if t.spoof || t.admit(s, f) == drop.None || static && t.ownerless(f) {
+	case !w.known:
+		return drop.UnknownVTEP
+	case s != nil && s.peer == w.peer:
+		if t.spoof || t.admit(s, f) == drop.None || w.static && t.ownerless(f) {
 			return drop.None
 		}
-	case s == nil && static && mac != t.gateway.MAC:
-		if t.spoof || t.ownerless(f) {
+	case s == nil && w.src != t.gateway.MAC:
+		if t.spoof || w.static && t.ownerless(f) {
 			return drop.None
 		}
-	case s == nil && t.spoof && mac != t.gateway.MAC:
-		return drop.None
 	}
 	return drop.NotOwner
 }

@@ -8,7 +8,11 @@ import (
 
 // Receive takes an inner frame from the tunnel (vxlan.Handler).
 func (l *Lane) Receive(v vxlan.VNI, peer *vxlan.Peer, f *frame.Frame) {
-	net := (*l.networks.Load())[v]
+	all := l.networks.Load()
+	if l.lastVNI != v || l.lastAll != all {
+		l.lastVNI, l.lastAll, l.lastNet = v, all, (*all)[v]
+	}
+	net := l.lastNet
 	if net == nil {
 		l.tunnel.Drops.Add(drop.UnknownVNI, 1)
 		return

@@ -46,6 +46,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer n.close()
+	if err := resolve(cfg); err != nil {
+		return err
+	}
 	if err := n.apply(cfg); err != nil {
 		o.Log.Error("not everything could be attached", "error", err)
 	}

@@ -50,7 +50,9 @@ func TestIdleAgentTakesLittleMemory(t *testing.T) {
 					Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 64, byte(n >> 8), byte(n)})},
 				})
 			}
-			n := start(t, a, cfg)
+			n := launch(t, a, cfg)
+			// The kernel takes 20 ms to move an interface from one namespace to another.
+			lab.Eventually(t, func() bool { return strings.Contains(n.log.String(), "node is up") }, 5*patience)
 			s, err := n.Status(t.Context())
 			lab.Must(t, err)
 			if s.Ports.Up != c.ports {

@@ -43,6 +43,15 @@ func TestNetworksMTUFollowsTheUnderlays(t *testing.T) {
 	}
 }
 
+func TestUnderlayTooNarrowForPacketsIsRefused(t *testing.T) {
+	a, _ := lay(t, wire{mtu: 620})
+	n := launch(t, a, a.config())
+	<-n.ended
+	if n.cmd.Wait() == nil || !strings.Contains(n.log.String(), "MTU of 620 leaves 570 bytes") {
+		t.Errorf("the agent said %q; expected a complaint about the underlay's MTU, and its end", n.log)
+	}
+}
+
 // tooBig fails the test unless a packet of one byte more than mtu is refused, with that MTU: by the gateway, or by the container's own
 // kernel if it remembers what the gateway said.
 func tooBig(t *testing.T, from *container, to, gateway netip.Addr, mtu int) {

@@ -49,7 +49,7 @@ func Run(ctx context.Context, opt Options, w io.Writer) (results *report.Results
 	}
 	settings := opt.settings(p)
 	results = &report.Results{
-		Command: opt.command(settings), Started: time.Now(), Host: describe(features, opt.Congestion), Settings: settings, Reference: Reference,
+		Command: opt.command(settings), Started: time.Now(), Host: describe(features, opt), Settings: settings, Reference: Reference,
 	}
 	err = s.measure(ctx)
 	results.Finished, results.Interrupted = time.Now(), ctx.Err() != nil

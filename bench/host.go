@@ -4,7 +4,6 @@ import (
 	"os"
 	"regexp"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,14 +22,14 @@ func hostCongestion() string {
 }
 
 // describe says what machine this is, and which program.
-func describe(features map[string]bool, congestion string) report.Host {
+func describe(features map[string]bool, opt Options) report.Host {
 	h := report.Host{
 		CPU: processor(), Cores: runtime.NumCPU(), Kernel: "unknown", Arch: runtime.GOARCH, Go: runtime.Version(),
-		Commit: commit(), Root: realRoot(), Congestion: congestion,
+		Commit: opt.Commit, Root: realRoot(), Congestion: opt.Congestion,
 		MTU:      map[string]int{"underlay": topology.UnderlayMTU, "overlay": topology.OverlayMTU},
 		Offloads: make(map[string]bool),
 	}
-	if congestion == "" {
+	if opt.Congestion == "" {
 		h.Congestion = hostCongestion()
 	}
 	var uts unix.Utsname
@@ -63,24 +62,6 @@ func processor() string {
 		return strings.TrimSpace(string(m[1]))
 	}
 	return "unknown"
-}
-
-// commit returns the version control revision that the program was built from.
-func commit() string {
-	info, _ := debug.ReadBuildInfo()
-	if info == nil {
-		return "unknown"
-	}
-	revision, dirty := "unknown", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			revision = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = " with changes"
-		}
-	}
-	return revision + dirty
 }
 
 // realRoot reports whether this is root in the first user namespace, which maps every user to itself.

@@ -31,6 +31,7 @@ type Options struct {
 	Generator string
 	Out       string // directory of the results
 
+	Commit     string // of this program, for the record
 	Congestion string // TCP congestion control; empty: the host's own
 	Pin        bool   // each of the two hosts has one processor for itself
 }

@@ -88,6 +88,7 @@ func newBenchList() *cobra.Command {
 
 func newBenchRun() *cobra.Command {
 	opt := bench.Default()
+	opt.Commit = commit
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run scenarios on paths, interleaved, and write a report",

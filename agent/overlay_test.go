@@ -32,3 +32,21 @@ func TestContainersOfOneAgentReachEachOther(t *testing.T) {
 	converse(t, c2, c3, wire{}.overlayMTU(), a)
 	n.nothingLost(before)
 }
+
+func TestSeveralThreadsAndQueuesKeepFlowsInOrder(t *testing.T) {
+	a, b := lay(t, wire{noOffload: true})
+	c2, c3, c4 := newContainer(t, 2), newContainer(t, 3), newContainer(t, 4)
+	ca, cb := a.config(c2, c4).with(b, c3), b.config(c3).with(a, c2, c4)
+	for _, cfg := range []*config{&ca, &cb} {
+		cfg.Threads = 3
+		for i := range cfg.Networks[0].Endpoints {
+			cfg.Networks[0].Endpoints[i].Queues = 2
+		}
+	}
+	na, nb := start(t, a, ca), start(t, b, cb)
+	before := []map[string]uint64{na.refusals(), nb.refusals()}
+	converse(t, c2, c3, wire{}.overlayMTU(), a, b)
+	converse(t, c2, c4, wire{}.overlayMTU(), a)
+	na.nothingLost(before[0])
+	nb.nothingLost(before[1])
+}

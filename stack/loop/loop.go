@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -167,6 +168,7 @@ func (l *Loop) poke() {
 func (l *Loop) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	shorten()
 	stop := context.AfterFunc(ctx, l.poke)
 	defer stop()
 	defer l.end()
@@ -238,13 +240,17 @@ func (l *Loop) runTasks() {
 func (l *Loop) wait() (int, error) {
 	n, errno := l.poll(0)
 	for tries := l.spin.tries(); n == 0 && errno == 0 && tries > 0; tries-- {
+		before := time.Now()
 		yield()
 		n, errno = l.poll(0)
-		if n > 0 {
+		switch {
+		case n > 0:
 			l.Yields.Add(1)
-		}
-		if n > 0 || tries == 1 {
-			l.spin.learn(n > 0)
+			l.spin.learn(true)
+		case tries == 1:
+			l.spin.learn(false)
+		case time.Since(before) > crowded:
+			tries = 1 // to be woken, perhaps on an idle core, is better than to queue for this one
 		}
 	}
 	if n == 0 && errno == 0 {

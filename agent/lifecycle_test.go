@@ -219,3 +219,18 @@ func TestPersistentInterfaceTakenUpAgainEndsWithItsContainer(t *testing.T) {
 	lab.Must(t, c3.Close())
 	lab.Eventually(t, func() bool { return n.port("c3").State == api.StateGone }, patience)
 }
+
+func TestContainerThatStartsLateIsAttached(t *testing.T) {
+	a, _ := lay(t, wire{})
+	c2, c3 := newContainer(t, 2), newContainer(t, 3)
+	late := t.TempDir() + "/netns"
+	cfg := a.config(c2, c3)
+	cfg.Networks[0].Endpoints[1].NetNS = late
+	n := start(t, a, cfg)
+	if p := n.port("c3"); p.State != api.StateGone || !strings.Contains(p.Error, late) {
+		t.Fatalf("c3 is %s (%s) before its namespace exists; expected gone, with the path", p.State, p.Error)
+	}
+	lab.Must(t, os.Symlink(c3.Path(), late))
+	lab.Eventually(t, func() bool { return n.port("c3").State == api.StateUp }, patience)
+	ping(t, c2, c3.v4, 56)
+}

@@ -137,6 +137,11 @@ func (n *node) apply(cfg *static.Config) error {
 	for _, a := range old {
 		a.end(true)
 	}
+	return n.attachAll(wanted)
+}
+
+// attachAll opens the wanted ports that are not attached, and puts those that could be in force. Failures are kept, and returned.
+func (n *node) attachAll(wanted map[string]want) error {
 	var fresh []*attachment
 	var errs []error
 	for key, w := range wanted {
@@ -205,6 +210,30 @@ func (n *node) refresh() {
 	}
 	if n.unreachable != nil {
 		n.publish()
+	}
+	n.retry()
+}
+
+// retry attaches what could not be attached before: a container that was started late, or again at the same place.
+func (n *node) retry() {
+	again := make(map[string]want)
+	old := make(map[string]*attachment)
+	for key, a := range n.attached {
+		if !a.up() {
+			again[key], old[key] = a.want, a
+			delete(n.attached, key)
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	_ = n.attachAll(again) // each failure is kept where the API shows it; it was logged the first time
+	for key, a := range old {
+		if now := n.attached[key]; now.up() {
+			n.log.Info("port is attached at last", "network", now.network, "port", now.name)
+		} else if a.err == errGone {
+			n.attached[key] = a // its counters, until it comes back
+		}
 	}
 }
 

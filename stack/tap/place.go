@@ -50,6 +50,9 @@ func place(cfg Config) error {
 	if err := shape(cfg, link); err != nil {
 		return err
 	}
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		unqueue(link)
+	}
 	if cfg.Bridge != "" {
 		if err := enslave(link, cfg.Bridge); err != nil {
 			return err
@@ -111,6 +114,15 @@ func shape(cfg Config, link netlink.Link) error {
 		}
 	}
 	return nil
+}
+
+// unqueue takes the queueing discipline of a new device away, as veths have none: the driver's own ring is the queue, and a second one
+// in front of it only costs a lock. Where the kernel will not, the default one does no harm.
+func unqueue(link netlink.Link) {
+	_ = netlink.QdiscReplace(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Parent: netlink.HANDLE_ROOT},
+		QdiscType:  "noqueue",
+	})
 }
 
 func enslave(link netlink.Link, name string) error {

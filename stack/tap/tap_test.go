@@ -40,6 +40,9 @@ func TestDeviceIsAsItWasAskedFor(t *testing.T) {
 		a.GSOMaxSize != 40000 || a.GSOIPv4MaxSize != 40000 {
 		t.Errorf("the interface is %+v", a)
 	}
+	if queues, err := h.Command("tc", "qdisc", "show", "dev", "eth0").Output(); err != nil || !strings.HasPrefix(string(queues), "qdisc noqueue") {
+		t.Errorf("the queueing discipline is %q (%v), expected noqueue as a veth has", queues, err)
+	}
 	addrs, err := h.Netlink().AddrList(l, netlink.FAMILY_ALL)
 	lab.Must(t, err)
 	var have []string

@@ -18,7 +18,7 @@ type Checksum uint8
 
 // The ways to send outer checksums. Segmented sends (UDP_SEGMENT) always carry one: the kernel refuses them without.
 const (
-	ChecksumAuto Checksum = iota // IPv4: zero for single datagrams as the kernel's default, present in segmented sends; IPv6: present
+	ChecksumAuto Checksum = iota // IPv4: zero for single datagrams (RFC 7348 §5), present in segmented sends; IPv6: present
 	ChecksumOn                   // always present
 	ChecksumOff                  // IPv4: always zero, at the price of never segmenting
 )

@@ -19,7 +19,7 @@ func (t *Table) admit(s *station, f *frame.Frame) drop.Reason {
 			return drop.SpoofedAddress
 		}
 		if f.Proto == frame.ProtoICMPv6 {
-			return s.admitAdvert(f)
+			return s.admitNeighbor(f)
 		}
 	case frame.EtherARP:
 		return s.admitARP(f)
@@ -41,18 +41,21 @@ func (s *station) admitARP(f *frame.Frame) drop.Reason {
 	return drop.None
 }
 
-func (s *station) admitAdvert(f *frame.Frame) drop.Reason {
+func (s *station) admitNeighbor(f *frame.Frame) drop.Reason {
 	kind, _, target, mac, ok := neighbor(f)
-	if kind != neighborAdvertisement {
+	lies := ok && mac != 0 && mac != s.mac
+	switch {
+	case kind == neighborSolicitation && lies: // it would teach its receivers so (RFC 4861 §7.2.3)
+		return drop.SpoofedMAC
+	case kind != neighborAdvertisement:
 		return drop.None
-	}
-	if !ok {
+	case !ok:
 		return drop.BadICMP
 	}
 	if six := target.As16(); !s.owns6(six[:]) {
 		return drop.SpoofedAddress
 	}
-	if mac != 0 && mac != s.mac {
+	if lies {
 		return drop.SpoofedMAC
 	}
 	return drop.None

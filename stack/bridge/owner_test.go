@@ -34,6 +34,7 @@ func TestStationsSpeakForThemselvesOnly(t *testing.T) {
 		{"an ARP packet of another kind", "a", arpOf(t, 3, asker, frame.Broadcast, owner.v4), nil, "a bad-arp"},
 		{"an advertisement of another's address", "a", nd{advert: true, target: far.v6, options: linkAddr(2, asker.mac)}.build(t), nil, "a spoofed-address"},
 		{"an advertisement of another's MAC", "a", nd{advert: true, target: asker.v6, options: linkAddr(2, far.mac)}.build(t), nil, "a spoofed-mac"},
+		{"a solicitation that teaches another's MAC", "a", nd{target: far.v6, options: linkAddr(1, far.mac)}.build(t), nil, "a spoofed-mac"},
 		{"a tagged advertisement of another's address", "a", nd{advert: true, target: far.v6, tagged: true}.build(t), nil, "a spoofed-address"},
 		{"an advertisement that can be read in two ways", "a", nd{advert: true, target: asker.v6, options: append(linkAddr(2, asker.mac), linkAddr(2, far.mac)...)}.build(t), nil, "a bad-icmp"},
 	})

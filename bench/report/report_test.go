@@ -29,7 +29,7 @@ func sample() *Results {
 		Reference: "kernel-vxlan",
 		Host: Host{CPU: "Example <9000>", Cores: 2, MemoryMB: 4096, Kernel: "6.18.0", Arch: "amd64", Go: "go1.26", Commit: "abc", Root: true,
 			MTU: map[string]int{"underlay": 1500, "overlay": 1450}, Offloads: map[string]bool{"tso": true, "gro": false}},
-		Settings: Settings{Paths: []string{"kernel-vxlan", "weft"}, Scenarios: []string{"udp64", "rr"}, Runs: 3, Duration: 3, Warmup: 0.5, Offload: "on", Generator: "weft"},
+		Settings: Settings{Paths: []string{"kernel-vxlan", "weft"}, Scenarios: []string{"udp64", "rr"}, Runs: 3, Duration: 3, Warmup: 0.5, Offload: "on", Generator: "weft", Pin: true},
 	}
 	rates := map[string][]float64{"kernel-vxlan": {100, 200, 50}, "weft": {210, 300, 150}}
 	for run := range 3 {

@@ -33,6 +33,7 @@ type attachment struct {
 	port    *bridge.Port
 	sources []source
 	err     error
+	lost    chan struct{} // closed when a thread finds the device gone
 	ended   chan struct{}
 	over    atomic.Bool
 }
@@ -59,7 +60,7 @@ func (n *node) wanted(cfg *static.Config) map[string]want {
 }
 
 func wantOf(net *static.Network, e *static.Endpoint) want {
-	w := want{vni: vxlan.VNI(net.VNI), network: net.Name, name: e.Name, where: where(e)}
+	w := want{vni: net.VNI, network: net.Name, name: e.Name, where: where(e)}
 	w.device = tap.Config{Name: e.Interface, MTU: net.MTU, Queues: e.Queues, Persistent: e.Persistent}
 	switch {
 	case e.Bridge != nil:
@@ -140,14 +141,16 @@ func deviceMTU(addr netip.Addr) (int, error) {
 
 // attach opens the port that w describes. It forwards nothing before serve.
 func (n *node) attach(w want) *attachment {
-	a := &attachment{want: w, ended: make(chan struct{})}
+	a := &attachment{want: w, lost: make(chan struct{}), ended: make(chan struct{})}
 	if a.dev, a.err = tap.Open(w.device); a.err != nil {
 		a.err = fmt.Errorf("network %s, port %s: %w", w.network, w.name, a.err)
 		close(a.ended)
 		a.over.Store(true)
 		return a
 	}
-	c := bridge.PortConfig{Name: w.name, Joins: joins(a.dev.Caps()), Plain: a.dev.Mode() == tap.Plain}
+	c := bridge.PortConfig{
+		Name: w.name, Joins: joins(a.dev.Caps()), Plain: a.dev.Mode() == tap.Plain, Gone: func(*bridge.Port) { close(a.lost) },
+	}
 	for _, q := range a.dev.Queues() {
 		c.Queues = append(c.Queues, q)
 	}
@@ -176,6 +179,7 @@ func (n *node) serve(a *attachment) error {
 func (a *attachment) watch(gone chan<- *attachment) {
 	select {
 	case <-a.dev.Gone():
+	case <-a.lost:
 	case <-a.ended:
 		return
 	}

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"errors"
 	"net/netip"
 
@@ -65,14 +64,4 @@ func gateway(net *static.Network) bridge.Gateway {
 	last = last[len(last)-4:]
 	g.MAC = frame.MACFrom([]byte{0x02, 0x42, last[0], last[1], last[2], last[3]})
 	return g
-}
-
-// cmpStrings compares pairs of strings, the first pair that differs deciding.
-func cmpStrings(pairs ...string) int {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if c := cmp.Compare(pairs[i], pairs[i+1]); c != 0 {
-			return c
-		}
-	}
-	return 0
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func newNode(cfg *static.Config, o Options) (*node, error) {
 		count = defaultThreads()
 	}
 	tunnel, err := vxlan.Listen(vxlan.Config{
-		Local: cfg.Underlay.Address, Port: cfg.Underlay.Port, Checksum: vxlan.Checksum(cfg.Underlay.Checksum), Receivers: receivers(count),
+		Local: cfg.Underlay.Address, Port: cfg.Underlay.Port, Checksum: cfg.Underlay.Checksum, Receivers: receivers(count),
 	})
 	if err != nil {
 		return nil, err
@@ -167,7 +168,7 @@ func (n *node) attachAll(wanted map[string]want) error {
 func (n *node) named(cfg *static.Config) *map[vxlan.VNI]*bridge.Network {
 	old, next := *n.networks.Load(), make(map[vxlan.VNI]*bridge.Network, len(cfg.Networks))
 	for _, net := range cfg.Networks {
-		v := vxlan.VNI(net.VNI)
+		v := net.VNI
 		if next[v] = old[v]; next[v] == nil || next[v].Name != net.Name {
 			next[v] = bridge.NewNetwork(net.Name, v, n.capture)
 		}
@@ -186,7 +187,7 @@ func (n *node) publish() {
 			n.unreachable = append(n.unreachable, fmt.Errorf("network %s: %w", net.Name, err))
 			n.log.Warn("a peer cannot be reached; trying again", "network", net.Name, "error", err, "every", refresh)
 		}
-		(*n.networks.Load())[vxlan.VNI(net.VNI)].SetTable(table)
+		(*n.networks.Load())[net.VNI].SetTable(table)
 	}
 	var unused []*vxlan.Peer
 	for _, p := range n.tunnel.Peers() {
@@ -270,7 +271,7 @@ func (n *node) sorted() []*attachment {
 		all = append(all, a)
 	}
 	slices.SortFunc(all, func(a, b *attachment) int {
-		return cmpStrings(a.network, b.network, a.name, b.name)
+		return cmp.Or(cmp.Compare(a.network, b.network), cmp.Compare(a.name, b.name))
 	})
 	return all
 }

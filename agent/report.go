@@ -11,7 +11,6 @@ import (
 	"github.com/weftnet/weft/agent/static"
 	"github.com/weftnet/weft/stack/bridge"
 	"github.com/weftnet/weft/stack/capture"
-	"github.com/weftnet/weft/vxlan"
 )
 
 // Status describes the node as a whole (api.Node).
@@ -48,12 +47,12 @@ func (n *node) Networks() []api.Network {
 		}
 		ports := 0
 		for _, a := range n.attached {
-			if a.vni == vxlan.VNI(net.VNI) {
+			if a.vni == net.VNI {
 				ports++
 			}
 		}
 		all = append(all, api.Network{
-			Name: net.Name, VNI: vxlan.VNI(net.VNI), Subnets: net.Subnets, Gateways: net.Gateways, MTU: net.MTU, Spoof: spoof,
+			Name: net.Name, VNI: net.VNI, Subnets: net.Subnets, Gateways: net.Gateways, MTU: net.MTU, Spoof: spoof,
 			Ports: ports, Endpoints: len(net.Endpoints), Remotes: len(net.Remotes), VTEPs: append(net.VTEPs[:0:0], net.VTEPs...),
 		})
 	}
@@ -137,7 +136,7 @@ func (n *node) owners(a *attachment) []api.Owner {
 	all := []api.Owner{}
 	for i := range n.cfg.Networks {
 		net := &n.cfg.Networks[i]
-		if vxlan.VNI(net.VNI) != a.vni {
+		if net.VNI != a.vni {
 			continue
 		}
 		for j := range net.Endpoints {

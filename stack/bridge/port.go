@@ -109,9 +109,6 @@ func (p *Port) lost() {
 	}
 }
 
-// Gone reports whether the device has turned out to be gone.
-func (p *Port) Gone() bool { return p.closed.Load() }
-
 // takes reports whether the device takes f as it is.
 func (p *Port) takes(f *frame.Frame) bool {
 	switch f.GSO {

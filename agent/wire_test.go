@@ -59,18 +59,29 @@ func TestAnotherParserFindsNoFaultOnTheWire(t *testing.T) {
 				t.Errorf("%d of %d datagrams are VXLAN of the network; expected all, and thousands", inner, all)
 			}
 			for _, fault := range []string{
-				"_ws.malformed", "ip.checksum.status == Bad", "udp.checksum.status == Bad", "tcp.checksum.status == Bad",
+				"_ws.malformed", "ip.checksum.status == Bad", "udp.checksum.status == Bad",
+				tcpBad(c.kernel),
 				"icmp.checksum.status == Bad", "icmpv6.checksum.status == Bad",
 				"ip.fragment.error || ip.fragment.overlap || ipv6.fragment.error", "udp.length.bad || udp.length.bad_zero",
 				"udp.port == 4789 && !vxlan",
 			} {
 				if n := packets(t, file, fault); n > 0 {
-					example, _ := exec.Command("tshark", append(judge(file, fault), "-c1", "-V")...).Output()
-					t.Errorf("%d of %d packets have %s; the first is\n%s", n, all, fault, example)
+					examples, _ := exec.Command("tshark", append(judge(file, fault), "-V")...).Output()
+					first, _, _ := bytes.Cut(examples, []byte("\n\n"))
+					t.Errorf("%d of %d packets have %s; the first is\n%s", n, all, fault, first)
 				}
 			}
 		})
 	}
+}
+
+// tcpBad finds wrong TCP checksums. Linux writes ones where it computed zero (skb_checksum_help), which RFC 1624 calls wrong, in
+// one packet of 65536: the kernel's own are no fault of the agent's.
+func tcpBad(kernel bool) string {
+	if kernel {
+		return "tcp.checksum.status == Bad && tcp.checksum != 0xffff"
+	}
+	return "tcp.checksum.status == Bad"
 }
 
 // record captures what crosses the host's eth0 while traffic runs.

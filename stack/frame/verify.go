@@ -14,7 +14,7 @@ func (f *Frame) Complete() {
 	}
 	b := f.buf[f.head : f.head+f.End]
 	check := ^Sum(b[f.Start:], 0)
-	if check == 0 { // RFC 768: zero means none; for others the two are the same number (as skb_checksum_help)
+	if check == 0 && f.Offset == udpCheck { // RFC 768: zero means none. Of others zero is the right one (RFC 1624 §3).
 		check = 0xffff
 	}
 	binary.BigEndian.PutUint16(b[int(f.Start)+int(f.Offset):], check)

@@ -39,18 +39,25 @@ func TestCompletePaysTheChecksumOwed(t *testing.T) {
 			})
 		}
 	}
-	t.Run("a zero sum of UDP is written as ones", func(t *testing.T) {
-		p := packet{proto: ProtoUDP, payload: []byte{0, 0}}
-		b := p.build()
-		p.payload = b[40:42] // adding the checksum that the rest has makes the sum of all zero
-		f := wire(t, p.build())
-		f.Checksum, f.Start, f.Offset = Partial, f.L4, udpCheck
-		put16(f.Bytes()[f.L4+udpCheck:], PseudoSum(f))
-		f.Complete()
-		if got := be16(f.Bytes()[f.L4+udpCheck:]); got != 0xffff {
-			t.Errorf("checksum %#04x, want 0xffff", got)
-		}
-	})
+	for _, c := range []struct {
+		name  string
+		proto uint8
+		at    int
+		want  uint16
+	}{{"UDP writes a zero checksum as ones", ProtoUDP, udpCheck, 0xffff}, {"TCP writes it as it is", ProtoTCP, tcpCheck, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			p := packet{proto: c.proto, payload: []byte{0, 0}}
+			f := wire(t, p.build())
+			p.payload = f.Bytes()[int(f.L4)+c.at:][:2] // adding the checksum that the rest has makes the sum of all zero
+			f = wire(t, p.build())
+			f.Checksum, f.Start, f.Offset = Partial, f.L4, uint16(c.at)
+			put16(f.Bytes()[int(f.L4)+c.at:], PseudoSum(f))
+			f.Complete()
+			if got := be16(f.Bytes()[int(f.L4)+c.at:]); got != c.want {
+				t.Errorf("checksum %#04x, want %#04x", got, c.want)
+			}
+		})
+	}
 	t.Run("superframes and finished frames are left alone", func(t *testing.T) {
 		super, plain := packet{payload: make([]byte, 100)}.super(t, 50), wire(t, packet{}.build())
 		for _, f := range []*Frame{super, plain} {

@@ -1,6 +1,6 @@
 // Package agent is a node: it opens the parts, compiles state into the tables that the data path reads, and serves the local API.
 //
-//	static file ─► static.Config ─► node.apply ─┬─ tap.Open ────► bridge.Port ── loop.Loop (a thread with its bridge.Lane)
+//	static file ─► plan.Config ─► node.apply ─┬─ tap.Open ────► bridge.Port ── loop.Loop (a thread with its bridge.Lane)
 //	    (SIGHUP)                                ├─ Tunnel.Peer ─► vxlan.Peer       ▲
 //	                                            └─ compile ─────► bridge.Table ────┘ one atomic pointer per network
 //
@@ -12,20 +12,34 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"time"
 
 	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/agent/static"
 )
 
 // Options say how a node is run.
 type Options struct {
-	Static  string           // the file that describes the node and its networks
+	Static    string     // the file that describes the node and its networks; empty: the node is for a cluster
+	Dir       string     // data directory of a node for a cluster
+	Advertise netip.Addr // where other nodes reach this one; the zero Addr: the address of the default route's interface
+	Ports     Ports
+	Profile   string // how patient gossip is: lan (default) or wan
+
 	Socket  string           // path of the API's unix socket
 	Log     *slog.Logger     // nil discards
 	Version string           // as the API reports it
 	Reload  <-chan os.Signal // a value makes the node read its file again; nil never does
+}
+
+// Ports are where a node for a cluster listens; 0 is the default.
+type Ports struct {
+	API    uint16 // TCP, default 7373
+	Gossip uint16 // TCP and UDP, default 7946
+	VXLAN  uint16 // UDP, default 4789
 }
 
 // refresh is how often what the kernel knows better is asked again: path MTUs, and peers that could not be reached.
@@ -109,7 +123,7 @@ func (n *node) reload(path string) {
 }
 
 // sameUnderlay refuses changes that the running tunnel cannot take in.
-func sameUnderlay(old, cfg *static.Config) error {
+func sameUnderlay(old, cfg *plan.Config) error {
 	if old.Underlay != cfg.Underlay {
 		return fmt.Errorf("underlay changed from %s:%d to %s:%d; restart the agent for that (nothing was changed)",
 			old.Underlay.Address, old.Underlay.Port, cfg.Underlay.Address, cfg.Underlay.Port)

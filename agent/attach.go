@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
-	"github.com/weftnet/weft/agent/static"
+	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/stack/bridge"
 	"github.com/weftnet/weft/stack/frame"
 	"github.com/weftnet/weft/stack/tap"
@@ -47,7 +47,7 @@ type source struct {
 func (a *attachment) up() bool { return a.err == nil }
 
 // wanted returns the ports of cfg by key.
-func (n *node) wanted(cfg *static.Config) map[string]want {
+func (n *node) wanted(cfg *plan.Config) map[string]want {
 	all := make(map[string]want)
 	for i := range cfg.Networks {
 		net := &cfg.Networks[i]
@@ -59,7 +59,7 @@ func (n *node) wanted(cfg *static.Config) map[string]want {
 	return all
 }
 
-func wantOf(net *static.Network, e *static.Endpoint) want {
+func wantOf(net *plan.Network, e *plan.Endpoint) want {
 	w := want{vni: net.VNI, network: net.Name, name: e.Name, where: where(e)}
 	w.device = tap.Config{Name: e.Interface, MTU: net.MTU, Queues: e.Queues, Persistent: e.Persistent}
 	switch {
@@ -101,7 +101,7 @@ func superframe(mtu int) int {
 }
 
 // resolve fills in the MTU of networks whose file leaves it out: the underlay device's less the encapsulation.
-func resolve(cfg *static.Config) error {
+func resolve(cfg *plan.Config) error {
 	for i := range cfg.Networks {
 		net := &cfg.Networks[i]
 		if net.MTU != 0 {

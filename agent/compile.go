@@ -4,7 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
-	"github.com/weftnet/weft/agent/static"
+	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/stack/bridge"
 	"github.com/weftnet/weft/stack/frame"
 	"github.com/weftnet/weft/vxlan"
@@ -12,7 +12,7 @@ import (
 
 // compile makes the table of one network from the file and the ports that are up. It marks the peers that the table names in
 // used. Peers that cannot be connected are left out, and reported.
-func (n *node) compile(net *static.Network, used map[*vxlan.Peer]bool) (*bridge.Table, error) {
+func (n *node) compile(net *plan.Network, used map[*vxlan.Peer]bool) (*bridge.Table, error) {
 	var errs []error
 	c := bridge.Config{MTU: net.MTU, Spoof: net.AllowSpoof, Gateway: gateway(net)}
 	ports := make(map[*bridge.Port]bool)
@@ -50,7 +50,7 @@ func (n *node) compile(net *static.Network, used map[*vxlan.Peer]bool) (*bridge.
 }
 
 // gateway returns the network's router: its MAC follows from its first address, so that all nodes agree on it without talking.
-func gateway(net *static.Network) bridge.Gateway {
+func gateway(net *plan.Network) bridge.Gateway {
 	var g bridge.Gateway
 	for _, a := range net.Gateways {
 		switch {

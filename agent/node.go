@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weftnet/weft/agent/static"
+	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/stack/bridge"
 	"github.com/weftnet/weft/stack/capture"
 	"github.com/weftnet/weft/stack/loop"
@@ -38,7 +38,7 @@ type node struct {
 	watching sync.WaitGroup // goroutines that wait for a container's end
 
 	mu          sync.Mutex // guards what follows
-	cfg         *static.Config
+	cfg         *plan.Config
 	attached    map[string]*attachment // by key
 	turn        int                    // queues given to threads so far
 	unreachable []error                // peers that could not be connected
@@ -50,7 +50,7 @@ type thread struct {
 	lane *bridge.Lane
 }
 
-func newNode(cfg *static.Config, o Options) (*node, error) {
+func newNode(cfg *plan.Config, o Options) (*node, error) {
 	count := cfg.Threads
 	if count == 0 {
 		count = defaultThreads()
@@ -115,7 +115,7 @@ func (n *node) barrier() {
 
 // apply makes the node what cfg says, leaving alone what is the same in both. On a fault that concerns the whole node it changes
 // nothing; endpoints that cannot be attached are reported, and tried again with the next apply.
-func (n *node) apply(cfg *static.Config) error {
+func (n *node) apply(cfg *plan.Config) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := sameUnderlay(n.cfg, cfg); err != nil {
@@ -165,7 +165,7 @@ func (n *node) attachAll(wanted map[string]want) error {
 }
 
 // named returns the networks of cfg by VNI, those that exist already as they are.
-func (n *node) named(cfg *static.Config) *map[vxlan.VNI]*bridge.Network {
+func (n *node) named(cfg *plan.Config) *map[vxlan.VNI]*bridge.Network {
 	old, next := *n.networks.Load(), make(map[vxlan.VNI]*bridge.Network, len(cfg.Networks))
 	for _, net := range cfg.Networks {
 		v := net.VNI

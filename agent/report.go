@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/weftnet/weft/agent/api"
-	"github.com/weftnet/weft/agent/static"
+	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/stack/bridge"
 	"github.com/weftnet/weft/stack/capture"
 )
@@ -189,7 +189,7 @@ func (n *node) countNetwork(net *bridge.Network) api.NetworkStats {
 func (n *node) Tap() *capture.Tap { return n.capture }
 
 // where names the namespace of an endpoint's device.
-func where(e *static.Endpoint) string {
+func where(e *plan.Endpoint) string {
 	switch {
 	case e.Bridge != nil:
 		return e.Bridge.NetNS

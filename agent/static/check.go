@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/stack/frame"
 	"github.com/weftnet/weft/vxlan"
 )
@@ -16,11 +17,11 @@ import (
 // checker builds the Config and remembers, for what must be unique in the whole file, the line where it was first seen.
 type checker struct {
 	*reader
-	cfg        Config
+	cfg        plan.Config
 	networks   map[string]int
 	vnis       map[vxlan.VNI]int
 	interfaces map[string]int // by namespace and name
-	bridges    map[Bridge]*port
+	bridges    map[plan.Bridge]*port
 }
 
 // port is what endpoints behind one bridge share.
@@ -39,7 +40,7 @@ var checksums = []string{vxlan.ChecksumAuto: "auto", vxlan.ChecksumOn: "on", vxl
 
 func (c *checker) config(root *yaml.Node) {
 	c.networks, c.vnis = make(map[string]int), make(map[vxlan.VNI]int)
-	c.interfaces, c.bridges = make(map[string]int), make(map[Bridge]*port)
+	c.interfaces, c.bridges = make(map[string]int), make(map[plan.Bridge]*port)
 	t, ok := c.table(root, "file", "node", "underlay", "threads", "networks")
 	if !ok {
 		return
@@ -95,7 +96,7 @@ func first[K comparable](c *reader, seen map[K]int, k K, at *yaml.Node, format s
 type segment struct {
 	table
 	c      *checker
-	net    Network
+	net    plan.Network
 	sound  bool // the subnets and gateways were read without fault, so that addresses may be held against them
 	names  map[string]int
 	macs   map[frame.MAC]owner

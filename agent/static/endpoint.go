@@ -8,6 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/stack/frame"
 )
 
@@ -18,7 +19,7 @@ func (s *segment) endpoint(n *yaml.Node, i int) {
 	if !ok {
 		return
 	}
-	var e Endpoint
+	var e plan.Endpoint
 	if e.Name, ok = s.member(&t, "endpoint"); ok {
 		t.name = s.name + ": endpoint " + e.Name
 	}
@@ -45,7 +46,7 @@ func (s *segment) remote(n *yaml.Node, i int) {
 	if !ok {
 		return
 	}
-	var r Remote
+	var r plan.Remote
 	if r.Name, ok = s.member(&t, "remote"); ok {
 		t.name = s.name + ": remote " + r.Name
 	}
@@ -140,7 +141,7 @@ func (t table) hasIPv4() bool {
 }
 
 // place reads where the endpoint is: exactly one of netns, pid and bridge.
-func (s *segment) place(t table, e *Endpoint) (ok bool) {
+func (s *segment) place(t table, e *plan.Endpoint) (ok bool) {
 	var given []string
 	var last *yaml.Node
 	for _, key := range []string{"netns", "pid", "bridge"} {
@@ -168,12 +169,12 @@ func (s *segment) place(t table, e *Endpoint) (ok bool) {
 	return ok
 }
 
-func (s *segment) bridge(t table, n *yaml.Node) (*Bridge, bool) {
+func (s *segment) bridge(t table, n *yaml.Node) (*plan.Bridge, bool) {
 	b, ok := s.c.table(n, t.path("bridge"), "name", "netns")
 	if !ok {
 		return nil, false
 	}
-	var br Bridge
+	var br plan.Bridge
 	if n := b.need("name", "name the Linux bridge, such as bridge: {name: br0}"); n != nil {
 		br.Name, ok = b.device(n, "name")
 	} else {
@@ -197,7 +198,7 @@ func (t table) device(n *yaml.Node, key string) (string, bool) {
 	return s, ok
 }
 
-func (s *segment) iface(t table, e *Endpoint) (string, bool) {
+func (s *segment) iface(t table, e *plan.Endpoint) (string, bool) {
 	if n := t.get("interface"); n != nil {
 		return t.device(n, "interface")
 	}
@@ -208,7 +209,7 @@ func (s *segment) iface(t table, e *Endpoint) (string, bool) {
 }
 
 // claimInterface enters the interface that the endpoint will have. Endpoints behind one bridge share theirs.
-func (s *segment) claimInterface(t table, e *Endpoint) {
+func (s *segment) claimInterface(t table, e *plan.Endpoint) {
 	at := t.at("interface")
 	space := "the agent's own namespace"
 	switch {
@@ -231,7 +232,7 @@ func (s *segment) claimInterface(t table, e *Endpoint) {
 }
 
 // share checks that a further endpoint behind a bridge wants the port that the first one has.
-func (s *segment) share(t table, e *Endpoint, p *port) {
+func (s *segment) share(t table, e *plan.Endpoint, p *port) {
 	switch {
 	case p.network != s.net.Name:
 		t.fault(t.at("bridge"), "%s: %s is the bridge of network %s already, at line %d; one bridge on two networks would join them",
@@ -245,7 +246,7 @@ func (s *segment) share(t table, e *Endpoint, p *port) {
 	}
 }
 
-func (s *segment) routes(t table, e *Endpoint) (routes []Route) {
+func (s *segment) routes(t table, e *plan.Endpoint) (routes []plan.Route) {
 	nodes := t.list("routes", "routes {to: ..., via: ...}")
 	if len(nodes) > 0 && t.get("bridge") != nil {
 		t.fault(t.at("routes"), "%s: the containers behind a bridge are not the agent's to configure; remove the routes", t.path("routes"))
@@ -257,7 +258,7 @@ func (s *segment) routes(t table, e *Endpoint) (routes []Route) {
 		if !ok {
 			continue
 		}
-		var r Route
+		var r plan.Route
 		var toOK, viaOK bool
 		if n := rt.need("to", "name a destination, such as 0.0.0.0/0"); n != nil {
 			r.To, toOK = rt.prefix(n, "to")

@@ -13,87 +13,11 @@ package static
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 
-	"github.com/weftnet/weft/stack/frame"
-	"github.com/weftnet/weft/vxlan"
+	"github.com/weftnet/weft/agent/plan"
 )
-
-// Config is a checked file.
-type Config struct {
-	Node     string
-	Underlay Underlay
-	Threads  int // forwarding threads; 0 = by cores
-	Networks []Network
-}
-
-// Underlay is where this node's tunnel ends.
-type Underlay struct {
-	Address  netip.Addr
-	Port     uint16
-	Checksum vxlan.Checksum
-}
-
-// Network is one layer-2 segment.
-type Network struct {
-	Name       string
-	VNI        vxlan.VNI
-	Subnets    []netip.Prefix
-	Gateways   []netip.Addr // Gateways[i] is that of Subnets[i]
-	MTU        int          // 0 = computed from the underlay
-	AllowSpoof bool         // containers may send from MACs and addresses that are not theirs
-	Endpoints  []Endpoint
-	Remotes    []Remote
-	VTEPs      []netip.Addr
-}
-
-// Prefix returns addr with the length of its subnet in n, the form in which an interface gets it. It is the zero Prefix
-// for an address outside.
-func (n *Network) Prefix(addr netip.Addr) netip.Prefix {
-	for _, s := range n.Subnets {
-		if s.Contains(addr) {
-			return netip.PrefixFrom(addr, s.Bits())
-		}
-	}
-	return netip.Prefix{}
-}
-
-// Endpoint is a container of this node. Exactly one of NetNS, PID and Bridge is set. Endpoints behind the same bridge are
-// on one network and share one port; what concerns the port (Interface, Queues, Persistent) is the same in all of them.
-type Endpoint struct {
-	Name       string
-	NetNS      string // path of its network namespace
-	PID        int    // a process in its network namespace
-	Bridge     *Bridge
-	Interface  string
-	Addresses  []netip.Addr
-	MAC        frame.MAC
-	Routes     []Route
-	Queues     int
-	Persistent bool
-}
-
-// Bridge is a Linux bridge that already holds the containers.
-type Bridge struct {
-	Name  string
-	NetNS string // path of the bridge's network namespace; empty: the agent's own
-}
-
-// Route is a route that the container gets.
-type Route struct {
-	To  netip.Prefix
-	Via netip.Addr
-}
-
-// Remote is a container of another node.
-type Remote struct {
-	Name      string
-	MAC       frame.MAC
-	Addresses []netip.Addr
-	VTEP      netip.Addr
-}
 
 // Fault is one thing that is wrong in a file.
 type Fault struct {
@@ -124,7 +48,7 @@ func (e *Error) Error() string {
 }
 
 // Load reads and checks the file at path.
-func Load(path string) (*Config, error) {
+func Load(path string) (*plan.Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("static: %w", err)
@@ -133,11 +57,11 @@ func Load(path string) (*Config, error) {
 }
 
 // Parse checks a file's content.
-func Parse(data []byte) (*Config, error) { return parse("", data) }
+func Parse(data []byte) (*plan.Config, error) { return parse("", data) }
 
 // parse does the work of both. One pass does everything: a value is checked against those before it where it is read, which
 // is where its line is known.
-func parse(file string, data []byte) (*Config, error) {
+func parse(file string, data []byte) (*plan.Config, error) {
 	r := &reader{}
 	c := &checker{reader: r}
 	if root := r.document(data); root != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/vxlan"
 )
 
@@ -61,23 +62,23 @@ func TestParseFillsInEveryDefault(t *testing.T) {
 		got, want any
 	}{
 		{"node", cfg.Node, "a"},
-		{"underlay", cfg.Underlay, Underlay{addr("192.0.2.1"), 4790, vxlan.ChecksumOn}},
+		{"underlay", cfg.Underlay, plan.Underlay{Address: addr("192.0.2.1"), Port: 4790, Checksum: vxlan.ChecksumOn}},
 		{"threads", cfg.Threads, 2},
 		{"gateways in the subnets' order", n.Gateways, []netip.Addr{addr("10.77.0.1"), addr("fd00:77::fe")}},
 		{"mtu", n.MTU, 1400},
 		{"mtu left out", cfg.Networks[1].MTU, 0},
 		{"spoof", n.AllowSpoof, true},
 		{"spoof left out", cfg.Networks[1].AllowSpoof, false},
-		{"endpoint", n.Endpoints[0], Endpoint{
+		{"endpoint", n.Endpoints[0], plan.Endpoint{
 			Name: "c1", NetNS: "/run/netns/c1", Interface: "net0", Addresses: []netip.Addr{addr("10.77.0.2"), addr("fd00:77::2")},
-			MAC: 0x02420a4d0063, Routes: []Route{{prefix("0.0.0.0/0"), addr("10.77.0.1")}}, Queues: 2, Persistent: true,
+			MAC: 0x02420a4d0063, Routes: []plan.Route{{To: prefix("0.0.0.0/0"), Via: addr("10.77.0.1")}}, Queues: 2, Persistent: true,
 		}},
-		{"endpoint by defaults", n.Endpoints[1], Endpoint{
+		{"endpoint by defaults", n.Endpoints[1], plan.Endpoint{
 			Name: "c2", PID: 1234, Interface: "eth0", Addresses: []netip.Addr{addr("10.77.0.3")}, MAC: 0x02420a4d0003, Queues: 1,
 		}},
 		{"interface on a bridge", n.Endpoints[2].Interface, "weft4097"},
-		{"bridge elsewhere", *n.Endpoints[4].Bridge, Bridge{"br0", "/run/netns/host"}},
-		{"remote", n.Remotes[0], Remote{"c9", 0x02420a4d0009, []netip.Addr{addr("10.77.0.9")}, addr("192.0.2.2")}},
+		{"bridge elsewhere", *n.Endpoints[4].Bridge, plan.Bridge{Name: "br0", NetNS: "/run/netns/host"}},
+		{"remote", n.Remotes[0], plan.Remote{Name: "c9", MAC: 0x02420a4d0009, Addresses: []netip.Addr{addr("10.77.0.9")}, VTEP: addr("192.0.2.2")}},
 		{"vteps", n.VTEPs, []netip.Addr{addr("192.0.2.9")}},
 		{"address with its subnet's length", n.Prefix(addr("fd00:77::2")), prefix("fd00:77::2/64")},
 		{"address outside", n.Prefix(addr("10.78.0.2")), netip.Prefix{}},
@@ -247,7 +248,7 @@ func FuzzParse(f *testing.F) {
 }
 
 // holds checks what users of a Config rely on.
-func holds(t *testing.T, cfg *Config) {
+func holds(t *testing.T, cfg *plan.Config) {
 	if cfg.Node == "" || !cfg.Underlay.Address.IsValid() || cfg.Underlay.Port == 0 {
 		t.Fatalf("incomplete: %+v", cfg)
 	}

@@ -109,7 +109,7 @@ func TestClientReadsWhatTheNodeSays(t *testing.T) {
 
 func TestAnswersAreJSONInSnakeCase(t *testing.T) {
 	_, socket, _ := serve(t)
-	body, err := NewClient(socket).ask(t.Context(), "/v1/fdb", nil)
+	body, err := NewClient(socket).ask(t.Context(), http.MethodGet, "/v1/fdb", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

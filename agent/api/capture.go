@@ -130,7 +130,7 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 	if !s.known(w, r) || !s.knownPort(w, &c) {
 		return
 	}
-	session, err := s.node.Tap().Open(c.Options)
+	session, err := s.Node.Tap().Open(c.Options)
 	if err != nil {
 		fail(w, http.StatusBadRequest, err)
 		return
@@ -156,7 +156,7 @@ func (s *Server) knownPort(w http.ResponseWriter, c *Capture) bool {
 		return true
 	}
 	var names []string
-	for _, p := range s.node.Ports() {
+	for _, p := range s.Node.Ports() {
 		if c.Network != "" && p.Network != c.Network {
 			continue
 		}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,8 @@ func NewClient(path string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{path, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the API has no redirects of its own
+	return &Client{path, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, CheckRedirect: stay}}
 }
 
 // Status asks for the node as a whole.
@@ -55,7 +57,7 @@ func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
 
 // Capture begins a capture and returns its pcapng stream, which ends with ctx at the latest. The caller closes it.
 func (c *Client) Capture(ctx context.Context, what Capture) (io.ReadCloser, error) {
-	return c.ask(ctx, "/v1/capture", what.Query())
+	return c.ask(ctx, http.MethodGet, "/v1/capture", what.Query(), nil)
 }
 
 func ofNetwork(name string) url.Values {
@@ -66,21 +68,44 @@ func ofNetwork(name string) url.Values {
 }
 
 func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {
-	body, err := c.ask(ctx, path, q)
+	return c.do(ctx, http.MethodGet, path, q, nil, into)
+}
+
+func (c *Client) post(ctx context.Context, path string, body, into any) error {
+	return c.do(ctx, http.MethodPost, path, nil, body, into)
+}
+
+func (c *Client) delete(ctx context.Context, path string, q url.Values) error {
+	return c.do(ctx, http.MethodDelete, path, q, nil, nil)
+}
+
+// do sends body as JSON, if there is one, and reads the answer into into, if it is not nil.
+func (c *Client) do(ctx context.Context, method, path string, q url.Values, body, into any) error {
+	answer, err := c.ask(ctx, method, path, q, body)
 	if err != nil {
 		return err
 	}
-	defer body.Close()
-	if err := json.NewDecoder(body).Decode(into); err != nil {
+	defer answer.Close()
+	if into == nil {
+		return nil
+	}
+	if err := json.NewDecoder(answer).Decode(into); err != nil {
 		return fmt.Errorf("the agent's answer to %s cannot be read: %w", path, err)
 	}
 	return nil
 }
 
-// ask returns the body of an answer, or the error that the agent tells.
-func (c *Client) ask(ctx context.Context, path string, q url.Values) (io.ReadCloser, error) {
-	u := url.URL{Scheme: "http", Host: "weft", Path: path, RawQuery: q.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+// ask returns the body of an answer, or the error that the agent tells: a *Refusal. Path is as it was escaped.
+func (c *Client) ask(ctx context.Context, method, path string, q url.Values, body any) (io.ReadCloser, error) {
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://weft"+path+"?"+q.Encode(), content)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +121,7 @@ func (c *Client) ask(ctx context.Context, path string, q url.Values) (io.ReadClo
 	if json.NewDecoder(resp.Body).Decode(&f) != nil || f.Error == "" {
 		return nil, fmt.Errorf("the agent answered %s to %s", resp.Status, path)
 	}
-	return nil, errors.New(f.Error)
+	return nil, &Refusal{resp.StatusCode, errors.New(f.Error)}
 }
 
 // explain says what a failed connection means, and what to do.

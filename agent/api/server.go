@@ -56,7 +56,7 @@ type Meter interface {
 
 // Server serves a Node on a unix socket.
 type Server struct {
-	node  Node
+	Options
 	path  string
 	lis   net.Listener
 	lock  *os.File
@@ -66,9 +66,12 @@ type Server struct {
 // maxPath is how long a socket's path may be (unix(7), sun_path), with room for the temporary directory that it is made in.
 const maxPath = 107 - len("/.weft-0123456789")
 
-// Listen takes the socket at path, with mode 0600. A socket that a dead agent left there is replaced; one that a live agent
+// Listen is Open for a node that has no cluster.
+func Listen(path string, node Node) (*Server, error) { return Open(path, Options{Node: node}) }
+
+// Open takes the socket at path, with mode 0600. A socket that a dead agent left there is replaced; one that a live agent
 // serves is an error.
-func Listen(path string, node Node) (*Server, error) {
+func Open(path string, o Options) (*Server, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
@@ -76,7 +79,7 @@ func Listen(path string, node Node) (*Server, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("api: the socket's path %s has %d bytes; expected at most %d; choose a shorter one with --socket", path, len(path), maxPath)
 	}
-	s := &Server{node: node, path: path}
+	s := &Server{Options: o, path: path}
 	if err := s.acquire(); err != nil {
 		return nil, err
 	}
@@ -200,17 +203,17 @@ func (s *Server) handler() http.Handler {
 			answer(w, r)
 		})
 	}
-	get("/v1/status", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.node.Status()) })
-	get("/v1/networks", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, list(s.node.Networks())) })
-	get("/v1/stats", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.node.Stats()) })
+	get("/v1/status", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Node.Status()) })
+	get("/v1/networks", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, list(s.Node.Networks())) })
+	get("/v1/stats", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Node.Stats()) })
 	get("/v1/fdb", []string{"network"}, func(w http.ResponseWriter, r *http.Request) {
 		if s.known(w, r) {
-			reply(w, only(s.node.FDB(), r, func(e FDBEntry) string { return e.Network }))
+			reply(w, only(s.Node.FDB(), r, func(e FDBEntry) string { return e.Network }))
 		}
 	})
 	get("/v1/ports", []string{"network"}, func(w http.ResponseWriter, r *http.Request) {
 		if s.known(w, r) {
-			reply(w, only(s.node.Ports(), r, func(p PortStatus) string { return p.Network }))
+			reply(w, only(s.Node.Ports(), r, func(p PortStatus) string { return p.Network }))
 		}
 	})
 	get("/v1/capture", captureParams, s.capture)
@@ -227,7 +230,7 @@ func (s *Server) known(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	var names []string
-	for _, n := range s.node.Networks() {
+	for _, n := range s.Node.Networks() {
 		if n.Name == name {
 			return true
 		}

@@ -1,0 +1,100 @@
+// Package cluster makes a node a member of a cluster: it joins and leaves, keeps the node's copy of the cluster's state, and
+// carries changes to the leader. Managers agree on the order of changes by Raft (Ongaro and Ousterhout, In Search of an
+// Understandable Consensus Algorithm, 2014; package quorum); all other nodes follow a manager.
+//
+//	            ┌──────────────────── one TCP port, TLS 1.3 (mux) ────────────────────┐
+//	            │ weft-join/1            weft-node/1                 weft-raft/1      │
+//	            └─────┬───────────────────────┬───────────────────────────┬───────────┘
+//	                  ▼                       ▼                           ▼ managers only
+//	   token ─► admit ─► AddNode ──► Propose ─► leader ─► log ─► state.Apply on every manager
+//	                                    ▲                                 │
+//	   Report, leases, users' changes ──┘                                 ▼
+//	   State() ◄── file ◄── newest ◄──────────────── watch ◄─────────── View(node)
+//
+// A node's membership goes through these states:
+//
+//	no member ──Init, Join, Restore──► worker ◄──UpdateNode──► manager
+//	    ▲                                 └───────────┬───────────┘
+//	    │                                             ▼
+//	    └──────────────Leave──────────────── removed by another, or still a member
+//
+// A state only ever gives way to one with a larger index. It outlives the loss of the quorum, and of all managers, and
+// restarts: what a node knows it goes on working with.
+package cluster
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/weftnet/weft/cluster/identity"
+	"github.com/weftnet/weft/cluster/state"
+)
+
+// What callers test for. The errors that wrap them name what is wrong and the remedy; those of refused commands wrap the
+// sentinels of package state.
+var (
+	ErrNoMember = errors.New("this node is a member of no cluster; run weft init or weft join first")
+	ErrMember   = errors.New("this node is a member of a cluster already; run weft leave first")
+	ErrNoQuorum = errors.New("no quorum")
+	ErrRemoved  = errors.New("this node was removed from the cluster; run weft leave, then join again")
+)
+
+// Config says how a node takes part.
+type Config struct {
+	Dir       string         // keeps identity, state and Raft's log
+	Listen    netip.AddrPort // of the node API; port 0 takes a free one
+	Advertise netip.AddrPort // how others reach it; zero fields are those of Listen
+	Version   string
+	Log       *slog.Logger                         // nil discards
+	Report    func() state.Report                  // what this node tells of itself; asked every Timing.Report and when the state changes. API is filled in
+	Seen      func() map[identity.NodeID]time.Time // when gossip last saw each node alive; nil: leases never expire
+	Now       func() time.Time                     // nil: time.Now
+	Timing    Timing                               // zero fields: DefaultTiming's
+}
+
+// Timing is how long things take.
+type Timing struct {
+	Raft    time.Duration // heartbeats and elections of Raft
+	Tick    time.Duration // how often a leader looks at its duties, and a node at its role
+	Report  time.Duration // at least this long between reports
+	Beat    time.Duration // of a watch stream; a follower takes another manager after three without
+	Propose time.Duration // how long a proposal is tried when its context has no deadline
+	Step    time.Duration // between the steps of a rotation of keys
+	Behind  time.Duration // how long a rotation waits for nodes that do not report the new key
+	Rotate  time.Duration // age at which keys are rotated
+	Renew   time.Duration // between attempts to renew a certificate
+	Demoted time.Duration // how long a demoted manager waits to be taken out of Raft before it ends its own
+}
+
+// DefaultTiming returns the timing of a cluster on a LAN.
+func DefaultTiming() Timing {
+	return Timing{
+		Raft:    time.Second,
+		Tick:    time.Second,
+		Report:  5 * time.Second,
+		Beat:    3 * time.Second,
+		Propose: 10 * time.Second,
+		Step:    10 * time.Second,
+		Behind:  5 * time.Minute,
+		Rotate:  12 * time.Hour,
+		Renew:   time.Hour,
+		Demoted: 10 * time.Second,
+	}
+}
+
+// InitOptions describe a new cluster. Zero fields are the defaults of state.Init.
+type InitOptions struct {
+	Name     string // the node's; default the host's
+	Pools    []state.Pool
+	LeaseTTL time.Duration
+	CertLife time.Duration
+}
+
+// JoinOptions say which cluster to join.
+type JoinOptions struct {
+	Token  identity.Token
+	Remote string // HOST:PORT of any manager
+	Name   string // the node's; default the host's
+}

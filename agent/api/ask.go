@@ -63,6 +63,9 @@ func (c *Client) Backup(ctx context.Context) ([]byte, error) {
 
 // Restore makes this node the one manager of the cluster in a backup.
 func (c *Client) Restore(ctx context.Context, r RestoreRequest) error {
+	if err := r.check(); err != nil {
+		return err
+	}
 	return c.post(ctx, "/v1/cluster/restore", r, nil)
 }
 

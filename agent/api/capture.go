@@ -127,7 +127,12 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	if !s.known(w, r) || !s.knownPort(w, &c) {
+	if err := s.known(r); err != nil {
+		refuse(w, err)
+		return
+	}
+	if err := s.knownPort(&c); err != nil {
+		refuse(w, err)
 		return
 	}
 	session, err := s.Node.Tap().Open(c.Options)
@@ -151,9 +156,9 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 }
 
 // knownPort refuses a port that the node does not have.
-func (s *Server) knownPort(w http.ResponseWriter, c *Capture) bool {
+func (s *Server) knownPort(c *Capture) error {
 	if c.Port == "" {
-		return true
+		return nil
 	}
 	var names []string
 	for _, p := range s.Node.Ports() {
@@ -161,13 +166,12 @@ func (s *Server) knownPort(w http.ResponseWriter, c *Capture) bool {
 			continue
 		}
 		if p.Name == c.Port {
-			return true
+			return nil
 		}
 		names = append(names, p.Name)
 	}
 	slices.Sort(names)
-	fail(w, http.StatusNotFound, fmt.Errorf("no port %q; there are %s", c.Port, words(slices.Compact(names))))
-	return false
+	return Refuse(http.StatusNotFound, "no port %q; there are %s", c.Port, words(slices.Compact(names)))
 }
 
 // flusher passes each write on at once, so that a capture can be watched live.

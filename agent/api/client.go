@@ -105,7 +105,11 @@ func (c *Client) ask(ctx context.Context, method, path string, q url.Values, bod
 		}
 		content = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://weft"+path+"?"+q.Encode(), content)
+	u := "http://weft" + path
+	if len(q) > 0 {
+		u += "?" + q.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, content)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +117,7 @@ func (c *Client) ask(ctx context.Context, method, path string, q url.Values, bod
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode/100 == 2 {
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()

@@ -8,7 +8,31 @@
 //	GET /v1/capture    pcapng, until the client leaves
 //	                   ?point=port|tunnel &view=inner|outer &network= &port= &host=ADDRESS|SUBNET &l4port= &cut=1 &snaplen= &count= &duration=
 //
-// A request that fails is answered by {"error": "..."} and a fitting status. Curl is a client:
+// and, unless the node runs with --static:
+//
+//	GET    /v1/cluster                     Cluster           GET    /v1/cluster/networks     []NetworkDetail
+//	POST   /v1/cluster/init                InitRequest → JoinTokens
+//	POST   /v1/cluster/join                JoinRequest → Member, this node
+//	POST   /v1/cluster/leave               LeaveRequest
+//	GET    /v1/cluster/tokens              JoinTokens
+//	POST   /v1/cluster/tokens/ROLE/rotate  JoinTokens
+//	POST   /v1/cluster/rotate-keys
+//	GET    /v1/cluster/backup              octets            POST   /v1/cluster/restore      RestoreRequest
+//	GET    /v1/nodes                       []Member          GET    /v1/nodes/NODE           Member
+//	POST   /v1/nodes/NODE                  MemberChange → Member
+//	DELETE /v1/nodes/NODE                  ?force=1
+//	POST   /v1/networks                    NetworkRequest → NetworkDetail
+//	GET    /v1/networks/NETWORK            NetworkDetail     DELETE /v1/networks/NETWORK
+//	POST   /v1/networks/prune              []string, the names of the networks removed
+//	GET    /v1/endpoints                   []Endpoint        ?network=
+//	GET    /v1/endpoints/NAME              []Endpoint, by a container's name or an endpoint's ID
+//	POST   /v1/endpoints                   AttachRequest → []Endpoint
+//	DELETE /v1/endpoints/CONTAINER         ?network=
+//	GET    /v1/ipam/usage                  []Usage           GET    /v1/ipam/audit           []Audit
+//	GET    /v1/doctor                      []Check
+//
+// A request that fails is answered by {"error": "..."} and a fitting status: 400 for a faulty one, 404 for what is not
+// there, 409 for what the present state does not allow, 503 for what takes a quorum of managers. Curl is a client:
 //
 //	curl --unix-socket /run/weft.sock http://weft/v1/ports
 //
@@ -181,63 +205,20 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) handler() http.Handler {
-	mux := http.NewServeMux()
-	get := func(path string, params []string, answer func(http.ResponseWriter, *http.Request)) {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodGet && r.Method != http.MethodHead {
-				w.Header().Set("Allow", "GET, HEAD")
-				fail(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s on %s; expected GET", r.Method, path))
-				return
-			}
-			for key, values := range r.URL.Query() {
-				if !slices.Contains(params, key) {
-					fail(w, http.StatusBadRequest, fmt.Errorf("unknown parameter %q; %s takes %s", key, path, words(params)))
-					return
-				}
-				if len(values) > 1 {
-					fail(w, http.StatusBadRequest, fmt.Errorf("parameter %q is given %d times; expected once", key, len(values)))
-					return
-				}
-			}
-			answer(w, r)
-		})
-	}
-	get("/v1/status", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Node.Status()) })
-	get("/v1/networks", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, list(s.Node.Networks())) })
-	get("/v1/stats", nil, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Node.Stats()) })
-	get("/v1/fdb", []string{"network"}, func(w http.ResponseWriter, r *http.Request) {
-		if s.known(w, r) {
-			reply(w, only(s.Node.FDB(), r, func(e FDBEntry) string { return e.Network }))
-		}
-	})
-	get("/v1/ports", []string{"network"}, func(w http.ResponseWriter, r *http.Request) {
-		if s.known(w, r) {
-			reply(w, only(s.Node.Ports(), r, func(p PortStatus) string { return p.Network }))
-		}
-	})
-	get("/v1/capture", captureParams, s.capture)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, fmt.Errorf("no %s here; expected /v1/status, /v1/networks, /v1/fdb, /v1/ports, /v1/stats or /v1/capture", r.URL.Path))
-	})
-	return mux
-}
-
 // known refuses a network that the node does not have.
-func (s *Server) known(w http.ResponseWriter, r *http.Request) bool {
+func (s *Server) known(r *http.Request) error {
 	name := r.URL.Query().Get("network")
 	if name == "" {
-		return true
+		return nil
 	}
 	var names []string
 	for _, n := range s.Node.Networks() {
 		if n.Name == name {
-			return true
+			return nil
 		}
 		names = append(names, n.Name)
 	}
-	fail(w, http.StatusNotFound, fmt.Errorf("no network %q; this node has %s", name, words(names)))
-	return false
+	return Refuse(http.StatusNotFound, "no network %q; this node has %s", name, words(names))
 }
 
 // only returns the elements of the network that r asks for.
@@ -261,16 +242,6 @@ func words(names []string) string {
 		return "none"
 	}
 	return strings.Join(names, ", ")
-}
-
-func reply(w http.ResponseWriter, v any) {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		fail(w, http.StatusInternalServerError, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(b, '\n')) // a client that has left needs no answer
 }
 
 // Failure is the body of an answer that is none.

@@ -16,6 +16,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/weftnet/weft/agent/api"
 	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/agent/static"
@@ -45,11 +47,14 @@ type Ports struct {
 // refresh is how often what the kernel knows better is asked again: path MTUs, and peers that could not be reached.
 const refresh = 10 * time.Second
 
-// Run runs a node until ctx ends. It returns an error if the node cannot start: a faulty file, a port in use, a socket that cannot be
-// made. An endpoint that cannot be attached is logged and reported by the API; the others work.
+// Run runs a node until ctx ends, by a static file or for a cluster. It returns an error if the node cannot start: a faulty file, a port
+// in use, a socket that cannot be made. An endpoint that cannot be attached is logged and reported by the API; the others work.
 func Run(ctx context.Context, o Options) error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Static == "" {
+		return runMember(ctx, o)
 	}
 	cfg, err := static.Load(o.Static)
 	if err != nil {
@@ -66,11 +71,22 @@ func Run(ctx context.Context, o Options) error {
 	if err := n.apply(cfg); err != nil {
 		o.Log.Error("not everything could be attached", "error", err)
 	}
-	server, err := api.Listen(o.Socket, n)
+	return n.run(ctx, o, api.Options{Node: n}, events{reload: func() { n.reload(o.Static) }, lost: func() {}})
+}
+
+// events are what a running node tells whoever planned it.
+type events struct {
+	reload func() // the user asks for it
+	lost   func() // a port's device is gone
+}
+
+// run serves the API and answers to events until ctx ends.
+func (n *node) run(ctx context.Context, o Options, shown api.Options, tell events) error {
+	server, err := api.Open(o.Socket, shown)
 	if err != nil {
 		return err
 	}
-	o.Log.Info("node is up", "node", cfg.Node, "underlay", n.tunnel.Local(), "threads", len(n.threads), "socket", o.Socket)
+	o.Log.Info("node is up", "underlay", n.tunnel.Local(), "threads", len(n.threads), "socket", o.Socket)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	served := make(chan struct{})
@@ -80,7 +96,9 @@ func Run(ctx context.Context, o Options) error {
 			cancel(err)
 		}
 	}()
-	n.react(ctx, o)
+	notify(o.Log, daemon.SdNotifyReady)
+	n.react(ctx, o, tell)
+	notify(o.Log, daemon.SdNotifyStopping)
 	cancel(nil)
 	<-served
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
@@ -89,8 +107,15 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
+// notify tells the service manager, if one has started this process (sd_notify(3)).
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("the service manager cannot be told", "state", state, "error", err)
+	}
+}
+
 // react answers to what happens to a running node, until ctx ends.
-func (n *node) react(ctx context.Context, o Options) {
+func (n *node) react(ctx context.Context, o Options, tell events) {
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	for {
@@ -101,9 +126,10 @@ func (n *node) react(ctx context.Context, o Options) {
 			n.log.Error("a forwarding thread ended; the node stops", "error", err)
 			return
 		case <-o.Reload:
-			n.reload(o.Static)
+			tell.reload()
 		case a := <-n.gone:
 			n.drop(a)
+			tell.lost()
 		case <-tick.C:
 			n.refresh()
 		}

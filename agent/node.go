@@ -31,6 +31,7 @@ type node struct {
 	capture  *capture.Tap
 	threads  []thread
 	networks bridge.Networks
+	problems func() []string  // of whoever plans; called without the lock
 	gone     chan *attachment // devices that turned out to be gone
 	failed   chan error       // threads that ended though nobody asked them to
 	stop     context.CancelFunc
@@ -64,7 +65,7 @@ func newNode(cfg *plan.Config, o Options) (*node, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	n := &node{
 		log: o.Log, version: o.Version, started: time.Now(), tunnel: tunnel, capture: capture.New(), cfg: cfg, attached: make(map[string]*attachment),
-		gone: make(chan *attachment), failed: make(chan error, count), stop: stop,
+		problems: func() []string { return nil }, gone: make(chan *attachment), failed: make(chan error, count), stop: stop,
 	}
 	n.networks.Store(&map[vxlan.VNI]*bridge.Network{})
 	debug.SetGCPercent(gcPercent)

@@ -15,6 +15,7 @@ import (
 
 // Status describes the node as a whole (api.Node).
 func (n *node) Status() api.Status {
+	problems := n.problems()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := api.Status{
@@ -32,6 +33,7 @@ func (n *node) Status() api.Status {
 	for _, err := range n.unreachable {
 		s.Problems = append(s.Problems, err.Error())
 	}
+	s.Problems = append(s.Problems, problems...)
 	return s
 }
 

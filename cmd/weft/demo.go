@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,17 +19,20 @@ import (
 
 	"github.com/weftnet/weft/agent/api"
 	"github.com/weftnet/weft/internal/lab"
+	"github.com/weftnet/weft/stack/tap"
 )
 
 func newDemo() *cobra.Command {
-	return &cobra.Command{
+	var keep bool
+	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Show two hosts, four containers and one network, all made for it and removed after",
-		Long: `Make two hosts as network namespaces, run an agent on each, attach two containers to each, and show that all reach each
-other: by ping and by TCP, within a host and across, with the tables and counters that the agents then have.
+		Short: "Show a cluster of three hosts with six containers, all made for it and removed after",
+		Long: `Make three hosts as network namespaces, run an agent on each, join them to a cluster, make a network, and run two
+containers on each host. Show that all containers reach each other, by ping and by TCP, and what the cluster then knows.
 
 Everything is checked; the exit status is 0 only if every check holds. It takes root, or user namespaces, and ping.`,
-		Args: cobra.NoArgs,
+		Example: "  weft demo\n  weft demo --keep",
+		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if done, code, err := lab.Reexec(); err != nil {
 				return err
@@ -37,6 +41,10 @@ Everything is checked; the exit status is 0 only if every check holds. It takes 
 			}
 			d := &demo{out: c.OutOrStdout()}
 			err := d.run(c.Context())
+			if err == nil && keep {
+				d.keep(c.Context())
+				return d.close()
+			}
 			if closeErr := d.close(); err == nil {
 				err = closeErr
 			}
@@ -46,40 +54,56 @@ Everything is checked; the exit status is 0 only if every check holds. It takes 
 			return err
 		},
 	}
+	c.Flags().BoolVar(&keep, "keep", false, "leave it running until an interrupt, and say how to look around")
+	return c
 }
 
 // demo holds what was made, for close.
 type demo struct {
 	out    io.Writer
 	dir    string
-	hosts  []*lab.Host // the first two are the nodes; then their containers, c1 and c2 on the first
+	lan    *lab.Host // the switch between the hosts
+	hosts  []*lab.Host
 	agents []*lab.Cmd
+	boxes  []box
 	failed int
 }
 
+// box is a container of the demo.
+type box struct {
+	name string
+	host int
+	pid  int
+	addr netip.Addr
+}
+
 const (
-	demoMTU  = 1500
-	transfer = time.Second // how long each TCP transfer sends
+	demoHosts = 3
+	perHost   = 2
+	demoMTU   = 1500
+	transfer  = 500 * time.Millisecond // how long each TCP transfer sends
 )
 
-// underlay and container return the addresses of a node and of a container, both counted from 0.
-func underlay(i int) netip.Addr  { return netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)}) }
-func container(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, byte(2 + i)}) }
+// underlay returns the address of a host, counted from 0.
+func underlay(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)}) }
 
 func (d *demo) run(ctx context.Context) error {
-	if _, err := exec.LookPath("ping"); err != nil {
-		return fmt.Errorf("the demo takes ping; install it (Debian: iputils-ping): %w", err)
+	for _, program := range []string{"ping", "sleep"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("the demo takes %s; install it (Debian: iputils-ping, coreutils): %w", program, err)
+		}
 	}
 	for _, step := range []struct {
 		title string
 		do    func(context.Context) error
 	}{
-		{"Two hosts, joined by a wire with an MTU of 1500, and four containers", d.build},
-		{"An agent on each host gives its two containers their eth0", d.start},
-		{"Ping, from c1 to the other container of its host, and to both of the other host", d.pings},
-		{"TCP for a second each, content compared", d.transfers},
-		{"What host a knows (weft fdb) and has attached (weft port ls)", d.tables},
-		{"What it counted (weft stats)", d.counters},
+		{"Three hosts on one wire with an MTU of 1500", d.build},
+		{"An agent on each; the first begins a cluster, the others join", d.join},
+		{"A network, made once and present everywhere", d.network},
+		{"Two containers on each host, attached before their command starts", d.contain},
+		{"Ping, from every container to every other", d.pings},
+		{"TCP for half a second each, content compared", d.transfers},
+		{"What the cluster knows", d.tables},
 	} {
 		fmt.Fprintf(d.out, "\n== %s\n", step.title)
 		if err := step.do(ctx); err != nil {
@@ -89,7 +113,7 @@ func (d *demo) run(ctx context.Context) error {
 	if d.failed > 0 {
 		return fmt.Errorf("%d checks of the demo failed", d.failed)
 	}
-	fmt.Fprintf(d.out, "\nAll checks hold. Next: docs/static.md describes the file, weft bench run measures it against the kernel.\n")
+	fmt.Fprintf(d.out, "\nAll checks hold. Next: docs/start.md does the same on real hosts, weft bench run measures it against the kernel.\n")
 	return nil
 }
 
@@ -110,71 +134,100 @@ func (d *demo) build(context.Context) (err error) {
 	if d.dir, err = os.MkdirTemp("", "weft-demo-"); err != nil {
 		return err
 	}
-	for _, name := range []string{"a", "b", "c1", "c2", "c3", "c4"} {
-		h, err := lab.New(name)
+	if d.lan, err = lab.New("lan"); err != nil {
+		return err
+	}
+	if err := d.lan.Bridge("br0"); err != nil {
+		return err
+	}
+	for i := range demoHosts {
+		h, err := lab.New(string(rune('a' + i)))
 		if err != nil {
 			return err
 		}
 		d.hosts = append(d.hosts, h)
+		err = lab.Link(h, d.lan, lab.LinkOptions{
+			MTU: demoMTU, Names: [2]string{"eth0", h.Name()}, Masters: [2]string{"", "br0"},
+			Addresses: [2][]netip.Prefix{{netip.PrefixFrom(underlay(i), 24)}},
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(d.out, "  host %s %s\n", h.Name(), underlay(i))
 	}
-	var o lab.LinkOptions
-	o.MTU = demoMTU
-	for i := range o.Addresses {
-		o.Addresses[i] = []netip.Prefix{netip.PrefixFrom(underlay(i), 24)}
-		fmt.Fprintf(d.out, "  host %s %s with containers c%d %s and c%d %s\n", d.hosts[i].Name(), underlay(i), 2*i+1, container(2*i), 2*i+2, container(2*i+1))
-	}
-	return lab.Link(d.hosts[0], d.hosts[1], o)
-}
-
-// config is the file of node i.
-func (d *demo) config(i int) string {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "node: %s\nunderlay: {address: %s}\nnetworks:\n  - name: net1\n    vni: 4097\n    subnets: [10.77.0.0/24]\n    endpoints:\n", d.hosts[i].Name(), underlay(i))
-	for c := 2 * i; c < 2*i+2; c++ {
-		fmt.Fprintf(&b, "      - {name: c%d, netns: %s, addresses: [%s]}\n", c+1, d.hosts[2+c].Path(), container(c))
-	}
-	b.WriteString("    remotes:\n")
-	for c := 2 * (1 - i); c < 2*(1-i)+2; c++ {
-		fmt.Fprintf(&b, "      - {name: c%d, addresses: [%s], vtep: %s}\n", c+1, container(c), underlay(1-i))
-	}
-	return b.String()
+	return nil
 }
 
 func (d *demo) socket(i int) string { return filepath.Join(d.dir, d.hosts[i].Name()+".sock") }
+func (d *demo) data(i int) string   { return filepath.Join(d.dir, d.hosts[i].Name()) }
 
-func (d *demo) start(ctx context.Context) error {
-	for i := range 2 {
-		file := filepath.Join(d.dir, d.hosts[i].Name()+".yaml")
-		if err := os.WriteFile(file, []byte(d.config(i)), 0o600); err != nil {
+// weft returns this program with other arguments, on host i.
+func (d *demo) weft(i int, args ...string) *lab.Cmd {
+	cmd := d.hosts[i].Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), "WEFT_SOCKET="+d.socket(i), "WEFT_DATA_DIR="+d.data(i))
+	cmd.SysProcAttr.Setpgid = true // the terminal's ^C is the demo's, which ends what it made itself
+	return cmd
+}
+
+// show runs a command on host i as a user would, and prints both.
+func (d *demo) show(i int, args ...string) error {
+	fmt.Fprintf(d.out, "  %s$ weft %s\n", d.hosts[i].Name(), strings.Join(args, " "))
+	out, err := d.weft(i, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("weft %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	fmt.Fprint(d.out, indented(string(out)))
+	return nil
+}
+
+func (d *demo) join(ctx context.Context) error {
+	for i := range d.hosts {
+		if err := d.start(ctx, i); err != nil {
 			return err
-		}
-		said := new(bytes.Buffer)
-		cmd := d.hosts[i].Command("/proc/self/exe", "agent", "--static", file, "--socket", d.socket(i), "--log-level", "warn")
-		cmd.Stderr = said
-		cmd.SysProcAttr.Setpgid = true // the terminal's ^C is the demo's, which ends the agents itself
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		d.agents = append(d.agents, cmd)
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
-		if err := ready(ctx, api.NewClient(d.socket(i)), ended); err != nil {
-			cmd.Stop()
-			return fmt.Errorf("agent of host %s: %w; it said: %s", d.hosts[i].Name(), err, bytes.TrimSpace(said.Bytes()))
 		}
 	}
-	fmt.Fprint(d.out, indented(d.config(0)))
-	for i := range 2 {
-		ports, err := api.NewClient(d.socket(i)).Ports(ctx, "")
-		for _, p := range ports {
-			if p.State != api.StateUp {
-				err = errors.Join(err, fmt.Errorf("port %s is %s: %s", p.Name, p.State, p.Error))
+	if err := d.show(0, "init", "--name", "a"); err != nil {
+		return err
+	}
+	tokens, err := api.NewClient(d.socket(0)).Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	for i := 1; i < len(d.hosts); i++ {
+		if err := d.show(i, "join", "--name", d.hosts[i].Name(), "--token", tokens.Worker, tokens.Remote.String()); err != nil {
+			return err
+		}
+	}
+	err = until(ctx, func() error {
+		nodes, err := api.NewClient(d.socket(0)).Members(ctx)
+		for _, n := range nodes {
+			if n.Status != api.NodeReady {
+				err = errors.Join(err, fmt.Errorf("node %s is %s", n.Name, n.Status))
 			}
 		}
-		if err == nil && len(ports) != 2 {
-			err = fmt.Errorf("%d ports, expected 2", len(ports))
+		if err == nil && len(nodes) != demoHosts {
+			err = fmt.Errorf("%d nodes, expected %d", len(nodes), demoHosts)
 		}
-		d.check("the agent of host "+d.hosts[i].Name()+" has both its containers attached", err)
+		return err
+	})
+	d.check("three nodes are ready", err)
+	return d.show(0, "node", "ls")
+}
+
+// start runs the agent of host i.
+func (d *demo) start(ctx context.Context, i int) error {
+	said := new(bytes.Buffer)
+	cmd := d.weft(i, "agent", "--advertise", underlay(i).String(), "--log-level", "warn")
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	d.agents = append(d.agents, cmd)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if err := ready(ctx, api.NewClient(d.socket(i)), ended); err != nil {
+		cmd.Stop()
+		return fmt.Errorf("agent of host %s: %w; it said: %s", d.hosts[i].Name(), err, bytes.TrimSpace(said.Bytes()))
 	}
 	return nil
 }
@@ -199,30 +252,115 @@ func ready(ctx context.Context, c *api.Client, ended <-chan error) error {
 	}
 }
 
-func (d *demo) pings(ctx context.Context) error {
-	for to := 1; to < 4; to++ {
-		cmd := d.hosts[2].Command("ping", "-n", "-c", "5", "-i", "0.05", "-W", "2", container(to).String())
-		out, err := cmd.CombinedOutput()
-		lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
-		what := fmt.Sprintf("c1 → c%d  %s", to+1, lines[len(lines)-1])
-		if err != nil {
-			err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+// until tries again until there is no error, for at most ten seconds.
+func until(ctx context.Context, try func() error) error {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		err := try()
+		if err == nil || time.Now().After(deadline) {
+			return err
 		}
-		d.check(what, err)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (d *demo) network(ctx context.Context) error {
+	if err := d.show(0, "network", "create", "net1"); err != nil {
+		return err
+	}
+	err := until(ctx, func() error {
+		_, err := api.NewClient(d.socket(2)).Segment(ctx, "net1")
+		return err
+	})
+	d.check("host c has it too", err)
+	return d.show(2, "network", "ls")
+}
+
+func (d *demo) contain(ctx context.Context) error {
+	for k := range demoHosts * perHost {
+		b := box{name: fmt.Sprintf("c%d", k+1), host: k / perHost}
+		d.boxes = append(d.boxes, b)
+		if err := d.show(b.host, "run", "-d", "--name", b.name, "--network", "net1", "--", "sleep", "3600"); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	for i := range d.hosts {
+		if err := d.find(ctx, i); err != nil {
+			return err
+		}
+	}
+	return d.show(0, "ps")
+}
+
+// find learns the addresses and processes of the containers of host i.
+func (d *demo) find(ctx context.Context, i int) error {
+	endpoints, err := api.NewClient(d.socket(i)).Endpoints(ctx, "net1")
+	if err != nil {
+		return err
+	}
+	out, err := d.weft(i, "ps", "--json").Output()
+	if err != nil {
+		return fmt.Errorf("weft ps: %w", err)
+	}
+	var processes []struct {
+		Name string `json:"name"`
+		PID  int    `json:"pid"`
+	}
+	if err := json.Unmarshal(out, &processes); err != nil {
+		return fmt.Errorf("weft ps: %w", err)
+	}
+	for k := range d.boxes {
+		b := &d.boxes[k]
+		for _, e := range endpoints {
+			if e.Local && e.Name == b.name {
+				b.addr = e.Addresses[0].Addr()
+			}
+		}
+		for _, p := range processes {
+			if p.Name == b.name {
+				b.pid = p.PID
+			}
 		}
 	}
 	return nil
 }
 
+func (d *demo) pings(ctx context.Context) error {
+	for _, from := range d.boxes {
+		lost := []error{}
+		for _, to := range d.boxes {
+			if to.name == from.name {
+				continue
+			}
+			out, err := d.weft(from.host, "exec", from.name, "--", "ping", "-n", "-c", "2", "-i", "0.05", "-W", "2", to.addr.String()).CombinedOutput()
+			if err != nil {
+				lost = append(lost, fmt.Errorf("to %s: %w: %s", to.name, err, bytes.TrimSpace(out)))
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		d.check(fmt.Sprintf("%s on host %s reaches the five others", from.name, d.hosts[from.host].Name()), errors.Join(lost...))
+	}
+	return nil
+}
+
 func (d *demo) transfers(ctx context.Context) error {
-	for _, p := range []struct {
-		from, to int
-		how      string
-	}{{0, 1, "within host a"}, {0, 2, "from host a to host b"}, {3, 1, "from host b to host a"}} {
-		rate, err := stream(ctx, d.hosts[2+p.from], d.hosts[2+p.to], netip.AddrPortFrom(container(p.to), 5001), transfer)
-		d.check(fmt.Sprintf("c%d → c%d  %5.1f Gbit/s  %s", p.from+1, p.to+1, rate/1e9, p.how), err)
+	for k, from := range d.boxes {
+		to := d.boxes[(k+1)%len(d.boxes)]
+		rate, err := stream(ctx, tap.ByPID(from.pid), tap.ByPID(to.pid), netip.AddrPortFrom(to.addr, 5001), transfer)
+		how := "within host " + d.hosts[from.host].Name()
+		if from.host != to.host {
+			how = "from host " + d.hosts[from.host].Name() + " to host " + d.hosts[to.host].Name()
+		}
+		d.check(fmt.Sprintf("%s → %s  %5.1f Gbit/s  %s", from.name, to.name, rate/1e9, how), err)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -231,42 +369,30 @@ func (d *demo) transfers(ctx context.Context) error {
 }
 
 func (d *demo) tables(ctx context.Context) error {
-	if err := errors.Join(d.show(ctx, "fdb"), d.show(ctx, "port", "ls")); err != nil {
-		return err
+	for _, args := range [][]string{{"endpoint", "ls"}, {"fdb"}, {"stats"}, {"ipam", "usage"}, {"network", "inspect", "net1", "--format", "{{.Name}} {{.VNI}} {{len .Peers}} nodes {{len .Endpoints}} endpoints"}} {
+		if err := d.show(0, args...); err != nil {
+			return err
+		}
 	}
 	fdb, err := api.NewClient(d.socket(0)).FDB(ctx, "net1")
 	where := make(map[string]int)
 	for _, e := range fdb {
 		where[e.Where]++
 	}
-	if err == nil && (where[api.Local] != 2 || where[api.Remote] != 2) {
+	if err == nil && (where[api.Local] != perHost || where[api.Remote] != (demoHosts-1)*perHost) {
 		err = fmt.Errorf("%d local and %d remote entries", where[api.Local], where[api.Remote])
 	}
-	d.check("two containers are here, and two behind host b", err)
+	d.check("host a has two containers itself, and knows the four others", err)
 	return nil
 }
 
-func (d *demo) counters(ctx context.Context) error {
-	if err := d.show(ctx, "stats"); err != nil {
-		return err
-	}
-	s, err := api.NewClient(d.socket(0)).Stats(ctx)
-	if err == nil && (len(s.Tunnel.Peers) != 1 || s.Tunnel.Peers[0].TxFrames == 0 || s.Tunnel.Peers[0].RxFrames == 0) {
-		err = fmt.Errorf("peers: %+v", s.Tunnel.Peers)
-	}
-	d.check("host b is the tunnel's only peer, and frames went both ways", err)
-	return nil
-}
-
-// show runs another command of this program against the agent of the first host, as a user would.
-func (d *demo) show(ctx context.Context, args ...string) error {
-	fmt.Fprintf(d.out, "  $ weft %s\n", strings.Join(args, " "))
-	out, err := exec.CommandContext(ctx, "/proc/self/exe", append(args, "--socket", d.socket(0))...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("weft %v: %w: %s", args, err, out)
-	}
-	fmt.Fprint(d.out, indented(string(out)))
-	return nil
+// keep waits for an interrupt.
+func (d *demo) keep(ctx context.Context) {
+	fmt.Fprintf(d.out, "\nIt runs until you interrupt it. In another terminal, as host a:\n\n")
+	fmt.Fprintf(d.out, "  export WEFT_SOCKET=%s WEFT_DATA_DIR=%s\n", d.socket(0), d.data(0))
+	fmt.Fprintf(d.out, "  weft node ls; weft endpoint ls; weft network inspect net1; weft stats\n")
+	fmt.Fprintf(d.out, "  weft exec c1 -- ping %s\n  weft capture --port c1 | tshark -r -\n", d.boxes[len(d.boxes)-1].addr)
+	<-ctx.Done()
 }
 
 // indented sets text off from the demo's own lines.
@@ -281,8 +407,14 @@ func indented(text string) string {
 	return b.String()
 }
 
-// close ends the agents and removes everything.
+// close ends containers and agents and removes everything.
 func (d *demo) close() error {
+	var errs []error
+	for _, b := range d.boxes {
+		if out, err := d.weft(b.host, "rm", "-f", b.name).CombinedOutput(); err != nil && !bytes.Contains(out, []byte("no container")) {
+			errs = append(errs, fmt.Errorf("remove %s: %w: %s", b.name, err, bytes.TrimSpace(out)))
+		}
+	}
 	for i, a := range d.agents {
 		_ = a.Process.Signal(syscall.SIGTERM) // it may have ended already
 		ended := make(chan struct{})
@@ -291,11 +423,14 @@ func (d *demo) close() error {
 		case <-ended:
 		case <-time.After(5 * time.Second):
 			d.check("the agent of host "+d.hosts[i].Name()+" ends when it is told to", errors.New("it still runs after 5 s"))
+			a.Stop()
 		}
 	}
-	var errs []error
 	for i := len(d.hosts) - 1; i >= 0; i-- {
 		errs = append(errs, d.hosts[i].Close())
+	}
+	if d.lan != nil {
+		errs = append(errs, d.lan.Close())
 	}
 	if d.dir != "" {
 		errs = append(errs, os.RemoveAll(d.dir))

@@ -11,7 +11,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/weftnet/weft/internal/lab"
+	"github.com/weftnet/weft/stack/tap"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -24,9 +24,9 @@ type received struct {
 	err   error
 }
 
-// stream sends random bytes by TCP from one host to another for a while, compares what arrived, and returns the rate in bits per
+// stream sends random bytes by TCP from one namespace to another for a while, compares what arrived, and returns the rate in bits per
 // second as the receiver saw it.
-func stream(ctx context.Context, from, to *lab.Host, addr netip.AddrPort, length time.Duration) (rate float64, err error) {
+func stream(ctx context.Context, from, to tap.Namespace, addr netip.AddrPort, length time.Duration) (rate float64, err error) {
 	var lis net.Listener
 	err = to.Do(func() (err error) {
 		lis, err = net.Listen("tcp", addr.String())

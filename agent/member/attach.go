@@ -1,0 +1,379 @@
+package member
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/agent/endpoint"
+	"github.com/weftnet/weft/cluster/state"
+	"github.com/weftnet/weft/stack/frame"
+)
+
+// syncTime is how long attaching waits for a network's records.
+const syncTime = 5 * time.Second
+
+// nameForm is how containers, their aliases and host names may be called (as Docker's containers).
+var nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
+
+// Attach attaches a container to networks, all or none (api.Endpoints).
+func (m *Member) Attach(ctx context.Context, req api.AttachRequest) ([]api.Endpoint, error) {
+	c, err := container(&req)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	st := m.cluster.State()
+	if st == nil {
+		return nil, refuse(errNoMember)
+	}
+	a := &attaching{m: m, container: c}
+	defer a.end()
+	if err := a.choose(st, req.Networks); err != nil {
+		return nil, refuse(err)
+	}
+	if err := a.begin(); err != nil {
+		return nil, refuse(err)
+	}
+	for i := range a.parts {
+		if err := a.lease(ctx, &a.parts[i]); err != nil {
+			return nil, refuse(err)
+		}
+	}
+	a.sync(ctx)
+	if err := a.enter(); err != nil {
+		return nil, refuse(err)
+	}
+	return a.answer(), nil
+}
+
+// container checks who is to be attached.
+func container(req *api.AttachRequest) (endpoint.Container, error) {
+	c := endpoint.Container{
+		Name: req.Name, Hostname: req.Hostname, Service: req.Service, PID: req.PID, NetNS: req.NetNS, Bridge: req.Bridge, Supervisor: req.Supervisor,
+	}
+	for _, n := range []struct{ what, name string }{{"container name", req.Name}, {"host name", req.Hostname}, {"service name", req.Service}} {
+		if (n.name != "" || n.what == "container name") && !nameForm.MatchString(n.name) {
+			return c, fmt.Errorf("%s %q; expected 1 to 63 letters, digits, '_', '.' and '-', beginning with a letter or digit: %w", n.what, n.name, state.ErrInvalid)
+		}
+	}
+	given := 0
+	for _, g := range []bool{req.PID != 0, req.NetNS != "", req.Bridge != ""} {
+		if g {
+			given++
+		}
+	}
+	if given != 1 || req.PID < 0 {
+		return c, fmt.Errorf("%d of pid, netns and bridge are given; expected exactly one, a pid being positive: %w", given, state.ErrInvalid)
+	}
+	if req.Bridge != "" {
+		return c, nil
+	}
+	var err error
+	if c.Space, err = endpoint.SpaceAt(c.Path()); err != nil {
+		return c, fmt.Errorf("%w; is the container running? (%w)", err, state.ErrInvalid)
+	}
+	return c, nil
+}
+
+// attaching is one attachment under way.
+type attaching struct {
+	m         *Member
+	container endpoint.Container
+	parts     []part
+	named     bool
+}
+
+// part is one network of it.
+type part struct {
+	network  *state.Network
+	wish     api.Attachment
+	endpoint *endpoint.Endpoint
+	reserved []netip.Addr
+	warning  string
+}
+
+// choose finds the networks, and refuses those that the container cannot be on.
+func (a *attaching) choose(st *state.State, wishes []api.Attachment) error {
+	if len(wishes) == 0 {
+		return fmt.Errorf("no network is named; expected at least one: %w", state.ErrInvalid)
+	}
+	self := st.Nodes[a.m.cluster.ID()]
+	if self == nil {
+		return fmt.Errorf("this node was removed from the cluster; weft leave --force, then join again: %w", state.ErrDenied)
+	}
+	if self.Availability == state.Drain {
+		return fmt.Errorf("node %s is drained and takes no containers; weft node activate %s: %w", self.Name, self.Name, state.ErrDenied)
+	}
+	for _, w := range wishes {
+		n, err := st.Network(w.Network)
+		if err != nil {
+			return err
+		}
+		switch {
+		case slices.ContainsFunc(a.parts, func(p part) bool { return p.network.ID == n.ID }):
+			return fmt.Errorf("network %s is named twice; name it once, with all its options: %w", n.Name, state.ErrInvalid)
+		case n.Encrypted:
+			return fmt.Errorf("network %s is encrypted, and this version of weft cannot encrypt: attaching is refused rather than done in clear: %w", n.Name, state.ErrDenied)
+		case n.Ingress:
+			return fmt.Errorf("network %s is for published ports; attach to a network of your own: %w", n.Name, state.ErrDenied)
+		case n.Driver == state.Bridge && n.Node != self.ID:
+			return fmt.Errorf("network %s is a bridge of node %s; attach there, or use an overlay network: %w", n.Name, nodeName(st, n.Node), state.ErrDenied)
+		}
+		if err := check(n, &w); err != nil {
+			return err
+		}
+		a.parts = append(a.parts, part{network: n, wish: w})
+	}
+	return nil
+}
+
+// check refuses wishes that the network cannot fulfil.
+func check(n *state.Network, w *api.Attachment) error {
+	v4, v6 := 0, 0
+	for _, addr := range w.Addresses {
+		if !slices.ContainsFunc(n.Subnets, func(s state.Subnet) bool { return s.Prefix.Contains(addr) }) {
+			return fmt.Errorf("address %s is outside network %s, which has %s: %w", addr, n.Name, subnets(n), state.ErrInvalid)
+		}
+		if addr.Is4() {
+			v4++
+		} else {
+			v6++
+		}
+	}
+	if v4 > 1 || v6 > 1 {
+		return fmt.Errorf("network %s: addresses %s; expected at most one of each family: %w", n.Name, parted(w.Addresses), state.ErrInvalid)
+	}
+	for _, alias := range w.Aliases {
+		if !nameForm.MatchString(alias) {
+			return fmt.Errorf("alias %q; expected 1 to 63 letters, digits, '_', '.' and '-': %w", alias, state.ErrInvalid)
+		}
+	}
+	if w.MAC != nil && (*w.MAC == 0 || w.MAC.IsGroup()) {
+		return fmt.Errorf("MAC %s is no individual address; clear the lowest bit of its first byte: %w", *w.MAC, state.ErrInvalid)
+	}
+	return nil
+}
+
+func subnets(n *state.Network) string {
+	s := ""
+	for i, sub := range n.Subnets {
+		if i > 0 {
+			s += ", "
+		}
+		s += sub.Prefix.String()
+	}
+	return s
+}
+
+// begin takes the container's name on this node, and its interfaces' names.
+func (a *attaching) begin() error {
+	a.m.mu.Lock()
+	defer a.m.mu.Unlock()
+	name := a.container.Name
+	if a.m.naming[name] {
+		return fmt.Errorf("container %s is being attached by another command; wait for it: %w", name, state.ErrInUse)
+	}
+	taken := make(map[string]bool)
+	for _, e := range a.m.store.All() {
+		same := e.Container.Space == a.container.Space && e.Container.Bridge == a.container.Bridge
+		switch {
+		case e.Container.Name != name:
+		case !same:
+			return fmt.Errorf("container %s is attached already, in another namespace (%s); choose another name, or weft detach %s: %w", name, &e.Container, name, state.ErrExists)
+		case slices.ContainsFunc(a.parts, func(p part) bool { return p.network.ID == e.Network }):
+			return fmt.Errorf("container %s is on that network already, as %s; weft detach it first: %w", name, parted(e.Addresses), state.ErrExists)
+		}
+		if same && a.container.Bridge == "" {
+			taken[e.Interface] = true
+		}
+	}
+	for i := range a.parts {
+		p := &a.parts[i]
+		iface := p.wish.Interface
+		switch {
+		case iface != "" && taken[iface]:
+			return fmt.Errorf("interface %s of container %s belongs to another of its networks; choose another name: %w", iface, name, state.ErrInUse)
+		case iface == "" && a.container.Bridge != "":
+			iface = fmt.Sprintf("weft%d", p.network.VNI)
+		case iface == "":
+			for k := 0; iface == "" || taken[iface] || a.asked(iface); k++ {
+				iface = fmt.Sprintf("eth%d", k)
+			}
+		}
+		taken[iface] = true
+		p.endpoint = &endpoint.Endpoint{ID: newID(), Container: a.container, Network: p.network.ID, Interface: iface, Aliases: p.wish.Aliases}
+		a.m.busy[p.network.ID]++
+	}
+	a.m.naming[name], a.named = true, true
+	return nil
+}
+
+// asked reports whether one of the networks asks for this interface name.
+func (a *attaching) asked(iface string) bool {
+	return slices.ContainsFunc(a.parts, func(p part) bool { return p.wish.Interface == iface })
+}
+
+// lease gets the addresses of one network.
+func (a *attaching) lease(ctx context.Context, p *part) (err error) {
+	if p.reserved, err = a.m.reserve(ctx, p.network.ID, p.wish.Addresses); err != nil {
+		return err
+	}
+	e := p.endpoint
+	e.Addresses = p.reserved
+	if p.wish.MAC != nil {
+		e.MAC = *p.wish.MAC
+	} else {
+		e.MAC = macOf(e.Addresses[0])
+	}
+	value, err := encode(e)
+	if err == nil && len(value) > 1000 {
+		err = fmt.Errorf("container %s: its names take %d bytes; use fewer or shorter aliases: %w", e.Container.Name, len(value), state.ErrInvalid)
+	}
+	return err
+}
+
+// macOf returns the MAC that follows from an address, as Docker's does: 02:42 and its last four bytes.
+func macOf(a netip.Addr) frame.MAC {
+	b := a.AsSlice()
+	return frame.MAC(0x0242_0000_0000 | uint64(binary.BigEndian.Uint32(b[len(b)-4:])))
+}
+
+// sync waits until this node has the networks' records, so that the container's first lookup does not miss (moby#34596).
+func (a *attaching) sync(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, syncTime)
+	defer cancel()
+	a.m.follow() // enters networks that the leases are new in
+	for i := range a.parts {
+		p := &a.parts[i]
+		if p.network.Driver == state.Bridge {
+			continue
+		}
+		g := a.m.gossip.Load()
+		err := errors.New("gossip does not run")
+		if g != nil {
+			err = g.Sync(ctx, p.network.ID)
+		}
+		if err != nil {
+			p.warning = fmt.Sprintf("the other nodes' records of network %s are not complete yet: %v", p.network.Name, err)
+			a.m.log.Warn("attached before the network's records are complete", "network", p.network.Name, "container", a.container.Name, "error", err)
+		}
+	}
+}
+
+// enter makes the endpoints this node's, and the data plane attach them.
+func (a *attaching) enter() error {
+	m := a.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []*endpoint.Endpoint
+	for i := range a.parts {
+		a.parts[i].endpoint.Created = time.Now().UTC().Truncate(time.Millisecond)
+		all = append(all, a.parts[i].endpoint)
+	}
+	if err := m.store.Add(all...); err != nil {
+		return err
+	}
+	m.followLocked()
+	var errs []error
+	for _, p := range a.parts {
+		errs = append(errs, m.cfg.Plane.Fault(p.network.VNI, a.container.Name))
+	}
+	if err := errors.Join(errs...); err != nil {
+		err = errors.Join(err, m.store.Remove(all...))
+		m.followLocked()
+		return err
+	}
+	m.log.Info("attached", "container", a.container.Name, "networks", len(a.parts), "at", a.container.String())
+	return nil
+}
+
+// end gives up what only an attachment under way holds.
+func (a *attaching) end() {
+	a.m.mu.Lock()
+	for _, p := range a.parts {
+		if p.endpoint != nil {
+			a.m.busy[p.network.ID]--
+		}
+		a.m.unreserve(p.network.ID, p.reserved)
+	}
+	if a.named {
+		delete(a.m.naming, a.container.Name)
+	}
+	a.m.mu.Unlock()
+	a.m.Wake()
+}
+
+func (a *attaching) answer() (all []api.Endpoint) {
+	st := a.m.cluster.State()
+	a.m.mu.Lock()
+	defer a.m.mu.Unlock()
+	for _, p := range a.parts {
+		e := a.m.describe(st, p.network, p.endpoint)
+		e.Warning = p.warning
+		all = append(all, e)
+	}
+	return all
+}
+
+// Detach takes a container off its networks, or off one (api.Endpoints).
+func (m *Member) Detach(_ context.Context, name, network string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.store.Of(name)
+	st := m.cluster.State()
+	if network != "" && st != nil {
+		n, err := st.Network(network)
+		if err != nil {
+			return refuse(err)
+		}
+		old = slices.DeleteFunc(old, func(e *endpoint.Endpoint) bool { return e.Network != n.ID })
+	}
+	if len(old) == 0 {
+		where := "this node"
+		if network != "" {
+			where = "network " + network + " of this node"
+		}
+		return refuse(fmt.Errorf("no container %q is attached to %s; see weft endpoint ls: %w", name, where, state.ErrNotFound))
+	}
+	err := m.store.Remove(old...)
+	m.followLocked()
+	if err != nil {
+		return refuse(err)
+	}
+	m.log.Info("detached", "container", name, "endpoints", len(old))
+	return nil
+}
+
+// reap detaches containers whose namespace has ended.
+func (m *Member) reap() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var old []*endpoint.Endpoint
+	for _, e := range m.store.All() {
+		if err := e.Container.Alive(); errors.Is(err, endpoint.ErrGone) {
+			m.log.Info("a container has ended; its endpoint is removed", "container", e.Container.Name, "why", err)
+			old = append(old, e)
+		}
+	}
+	if len(old) == 0 {
+		return
+	}
+	if err := m.store.Remove(old...); err != nil {
+		m.log.Error("the list of endpoints is not on disk", "error", err)
+	}
+}
+
+// newID returns 16 random bytes in hexadecimal.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,295 @@
+package member_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/agent"
+	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/internal/lab"
+)
+
+// agentRole marks the environment of the processes that the tests start as agents, and holds their options.
+const agentRole = "WEFT_TEST_MEMBER"
+
+func TestMain(m *testing.M) {
+	if o := os.Getenv(agentRole); o != "" {
+		os.Exit(runAgent(o))
+	}
+	os.Exit(m.Run())
+}
+
+func runAgent(options string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	var o place
+	err := json.Unmarshal([]byte(options), &o)
+	if err == nil {
+		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		err = agent.Run(ctx, agent.Options{Dir: o.Dir, Socket: o.Socket, Advertise: o.Advertise, Version: "test", Log: log})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// place is where an agent keeps its things.
+type place struct {
+	Dir, Socket string
+	Advertise   netip.Addr
+}
+
+const patience = 30 * time.Second // for what takes milliseconds on an idle machine
+
+// lan is a wire that several hosts share.
+type lan struct {
+	t      testing.TB
+	wire   *lab.Host
+	agents []*node
+}
+
+func newLAN(t testing.TB) *lan {
+	t.Helper()
+	l := &lan{t: t, wire: lab.T(t, "lan")}
+	lab.Must(t, l.wire.Bridge("br0"))
+	return l
+}
+
+// journal is what an agent has said so far.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// node is a host with an agent.
+type node struct {
+	*api.Client
+	*lab.Host
+	t    testing.TB
+	addr netip.Addr
+	dir  string
+	place
+	cmd   *lab.Cmd
+	log   *journal
+	ended chan struct{}
+}
+
+// node makes a host on the wire and starts its agent. When the test ends, so does the agent: by SIGTERM, and without a complaint.
+func (l *lan) node(name string) *node {
+	l.t.Helper()
+	n := &node{t: l.t, Host: lab.T(l.t, name), addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(len(l.agents) + 1)})}
+	lab.Must(l.t, lab.Link(n.Host, l.wire, lab.LinkOptions{
+		Names: [2]string{"eth0", name}, Masters: [2]string{"", "br0"}, Addresses: [2][]netip.Prefix{{netip.PrefixFrom(n.addr, 24)}},
+	}))
+	l.agents = append(l.agents, n)
+	var err error
+	n.dir, err = os.MkdirTemp("", "weft") // the test's own directory has a name too long for a socket
+	lab.Must(l.t, err)
+	l.t.Cleanup(func() { os.RemoveAll(n.dir) })
+	n.place = place{Dir: filepath.Join(n.dir, "data"), Socket: filepath.Join(n.dir, "s"), Advertise: n.addr}
+	n.Client = api.NewClient(n.Socket)
+	n.start()
+	l.t.Cleanup(func() {
+		if l.t.Failed() {
+			l.t.Logf("agent %s said:\n%s", name, n.log)
+		}
+		if err := n.stop(unix.SIGTERM); err != nil {
+			l.t.Errorf("agent %s ended by SIGTERM: %v", name, err)
+		}
+	})
+	return n
+}
+
+// start runs the agent and waits until it answers.
+func (n *node) start() {
+	n.t.Helper()
+	options, err := json.Marshal(n.place)
+	lab.Must(n.t, err)
+	cmd, ended := n.Command("/proc/self/exe"), make(chan struct{})
+	n.log = &journal{}
+	cmd.Stdout, cmd.Stderr = n.log, n.log
+	cmd.Env = append(os.Environ(), agentRole+"="+string(options))
+	lab.Must(n.t, cmd.Start())
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	n.cmd, n.ended = cmd, ended
+	n.eventually("the agent answers", func() error {
+		_, err := n.Status(n.t.Context())
+		select {
+		case <-ended:
+			n.t.Fatalf("agent %s ended:\n%s", n.Name(), n.log)
+		default:
+		}
+		return err
+	})
+}
+
+// stop ends the agent by a signal and returns what became of it.
+func (n *node) stop(s unix.Signal) error {
+	select {
+	case <-n.ended:
+		return nil
+	default:
+	}
+	_ = n.cmd.Process.Signal(s)
+	select {
+	case <-n.ended:
+		if s == unix.SIGKILL {
+			return nil
+		}
+		return n.cmd.Wait()
+	case <-time.After(patience):
+		_ = n.cmd.Process.Signal(unix.SIGQUIT) // for the stacks in the journal
+		<-n.ended
+		return fmt.Errorf("it went on for %s:\n%s", patience, n.log)
+	}
+}
+
+// eventually waits until try has no error.
+func (n *node) eventually(what string, try func() error) {
+	n.t.Helper()
+	for end := time.Now().Add(patience); ; {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			n.t.Fatalf("node %s: not within %s: %s: %v\nits agent said:\n%s", n.Name(), patience, what, err, n.log)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// cluster makes so many nodes, the first of them a manager, and joins them.
+func (l *lan) cluster(names ...string) []*node {
+	l.t.Helper()
+	var all []*node
+	for i, name := range names {
+		n := l.node(name)
+		all = append(all, n)
+		if i == 0 {
+			_, err := n.Init(l.t.Context(), api.InitRequest{Name: name})
+			lab.Must(l.t, err)
+			continue
+		}
+		n.join(all[0], false)
+	}
+	for _, n := range all {
+		n.sees(len(names))
+	}
+	return all
+}
+
+// join makes n a member of the cluster that manager belongs to.
+func (n *node) join(manager *node, asManager bool) {
+	n.t.Helper()
+	tokens, err := manager.Tokens(n.t.Context())
+	lab.Must(n.t, err)
+	token := tokens.Worker
+	if asManager {
+		token = tokens.Manager
+	}
+	_, err = n.Join(n.t.Context(), api.JoinRequest{Token: token, Remote: tokens.Remote.String(), Name: n.Name()})
+	lab.Must(n.t, err)
+}
+
+// sees waits until so many nodes are ready.
+func (n *node) sees(count int) {
+	n.t.Helper()
+	n.eventually(fmt.Sprintf("%d nodes are ready", count), func() error {
+		all, err := n.Members(n.t.Context())
+		ready := 0
+		for _, m := range all {
+			if m.Status == api.NodeReady {
+				ready++
+			}
+		}
+		if err == nil && ready != count {
+			err = fmt.Errorf("%d of %d are", ready, len(all))
+		}
+		return err
+	})
+}
+
+// network makes a network and waits until all nodes have it.
+func (n *node) network(r api.NetworkRequest, all ...*node) api.NetworkDetail {
+	n.t.Helper()
+	made, err := n.CreateNetwork(n.t.Context(), r)
+	lab.Must(n.t, err)
+	for _, other := range all {
+		other.eventually("network "+r.Name+" is there", func() error {
+			_, err := other.Segment(n.t.Context(), r.Name)
+			return err
+		})
+	}
+	return made
+}
+
+// box is a container: a host that is attached.
+type box struct {
+	*lab.Host
+	node *node
+	name string
+	addr netip.Addr
+}
+
+// contain makes a container and attaches it to networks; its address is that in the first.
+func (n *node) contain(name string, networks ...string) *box {
+	n.t.Helper()
+	b := &box{Host: lab.T(n.t, name), node: n, name: name}
+	r := api.AttachRequest{Name: name, NetNS: b.Path()}
+	for _, net := range networks {
+		r.Networks = append(r.Networks, api.Attachment{Network: net})
+	}
+	got, err := n.Attach(n.t.Context(), r)
+	lab.Must(n.t, err)
+	b.addr = got[0].Addresses[0].Addr()
+	return b
+}
+
+// ping sends three echo requests and returns an error unless an answer comes.
+func (b *box) ping(to *box) error {
+	out, err := b.Command("ping", "-n", "-c", "3", "-i", "0.05", "-W", "1", to.addr.String()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s to %s (%s): %w: %s", b.name, to.name, to.addr, err, out)
+	}
+	return nil
+}
+
+// reaches waits until all containers reach each other.
+func (b *box) reaches(others ...*box) {
+	b.node.t.Helper()
+	for _, to := range others {
+		if to != b {
+			b.node.eventually(b.name+" reaches "+to.name, func() error { return b.ping(to) })
+		}
+	}
+}

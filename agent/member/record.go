@@ -1,0 +1,138 @@
+package member
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weftnet/weft/agent/endpoint"
+	"github.com/weftnet/weft/cluster/identity"
+	"github.com/weftnet/weft/cluster/state"
+	"github.com/weftnet/weft/stack/frame"
+)
+
+// record is an endpoint as it is told to other nodes; its key is the endpoint's ID.
+type record struct {
+	Name      string       `json:"n"`
+	Hostname  string       `json:"h,omitempty"`
+	Service   string       `json:"s,omitempty"`
+	MAC       frame.MAC    `json:"m"`
+	Addresses []netip.Addr `json:"a"`
+	Aliases   []string     `json:"l,omitempty"`
+	Created   time.Time    `json:"c"`
+}
+
+func encode(e *endpoint.Endpoint) ([]byte, error) {
+	return json.Marshal(record{
+		Name: e.Container.Name, Hostname: e.Container.Hostname, Service: e.Container.Service,
+		MAC: e.MAC, Addresses: e.Addresses, Aliases: e.Aliases, Created: e.Created,
+	})
+}
+
+func decode(value []byte) (r record, err error) {
+	if err := json.Unmarshal(value, &r); err != nil {
+		return r, err
+	}
+	switch {
+	case r.Name == "":
+		err = fmt.Errorf("no name")
+	case r.MAC == 0 || r.MAC.IsGroup():
+		err = fmt.Errorf("MAC %s", r.MAC)
+	case len(r.Addresses) == 0:
+		err = fmt.Errorf("no addresses")
+	}
+	return r, err
+}
+
+// tell puts the records of this node's endpoints in a network, and withdraws those of endpoints that are no more.
+func (m *Member) tell(id state.NetworkID) {
+	mine := make(map[string][]byte)
+	for _, r := range m.gossip.Load().Records(id) {
+		if r.Owner == m.cluster.ID() {
+			mine[r.Key] = r.Value
+		}
+	}
+	for _, e := range m.store.In(id) {
+		value, err := encode(e)
+		if err == nil && string(mine[e.ID]) != string(value) {
+			err = m.gossip.Load().Put(id, e.ID, value)
+		}
+		if err != nil {
+			m.problem("endpoint %s cannot be told to other nodes: %v", e.Container.Name, err)
+		}
+		delete(mine, e.ID)
+	}
+	for key := range mine {
+		m.gossip.Load().Delete(id, key)
+	}
+}
+
+// remote is an endpoint of another node that may be believed.
+type remote struct {
+	record
+	id     string
+	owner  *state.Node
+	hidden bool
+}
+
+// remotes returns the endpoints of other nodes in a network. What a node says beyond its lease, or what an older endpoint has already,
+// is left out and shown as a problem.
+func (m *Member) remotes(st *state.State, n *state.Network) []remote {
+	if m.gossip.Load() == nil || !m.entered[n.ID] {
+		return nil
+	}
+	var all []remote
+	leases := make(map[identity.NodeID]*state.Lease)
+	for _, r := range m.gossip.Load().Records(n.ID) {
+		owner := st.Nodes[r.Owner]
+		if r.Owner == m.cluster.ID() || owner == nil {
+			continue
+		}
+		rec, err := decode(r.Value)
+		if err != nil {
+			m.problem("network %s: record %s of node %s is refused: %v", n.Name, r.Key, owner.Name, err)
+			continue
+		}
+		lease, ok := leases[r.Owner]
+		if !ok {
+			lease = st.Lease(n.ID, r.Owner)
+			leases[r.Owner] = lease
+		}
+		if a, ok := within(lease, rec.Addresses); !ok {
+			m.problem("network %s: endpoint %s of node %s is refused: it has %s, which its node does not lease", n.Name, rec.Name, owner.Name, a)
+			continue
+		}
+		all = append(all, remote{rec, r.Key, owner, r.Hidden})
+	}
+	slices.SortFunc(all, func(a, b remote) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.id, b.id))
+	})
+	macs := make(map[frame.MAC]string)
+	for _, e := range m.store.In(n.ID) {
+		macs[e.MAC] = e.Container.Name
+	}
+	return slices.DeleteFunc(all, func(r remote) bool {
+		if holder := macs[r.MAC]; holder != "" {
+			m.problem("network %s: endpoint %s of node %s is refused: its MAC %s is that of %s", n.Name, r.Name, r.owner.Name, r.MAC, holder)
+			return true
+		}
+		macs[r.MAC] = r.Name
+		return false
+	})
+}
+
+// within reports whether all addresses are in the lease, and which is not.
+func within(l *state.Lease, addrs []netip.Addr) (netip.Addr, bool) {
+	for _, a := range addrs {
+		if l == nil {
+			return a, false
+		}
+		if _, ok := slices.BinarySearchFunc(l.Addresses, a, netip.Addr.Compare); !ok {
+			return a, false
+		}
+	}
+	return netip.Addr{}, true
+}

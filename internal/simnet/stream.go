@@ -122,8 +122,10 @@ func (e *end) Close() error {
 		})
 		e.in.change(func(s *stream) {
 			s.chunks, s.size = nil, 0
+			if s.readErr != ErrCrashed { // whose host tells the other end nothing
+				s.writeErr = first(s.writeErr, syscall.EPIPE)
+			}
 			s.readErr = net.ErrClosed
-			s.writeErr = first(s.writeErr, syscall.EPIPE)
 		})
 		n := e.pipe.net
 		n.mu.Lock()

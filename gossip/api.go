@@ -71,4 +71,6 @@ type Stats struct {
 	Relayed  int                `json:"relayed"`  // others' records that wait to be passed on
 	Inbox    int                `json:"inbox"`    // messages that wait to be handled
 	Suspects uint64             `json:"suspects"` // how often a member stopped answering
+
+	Duplicates uint64 `json:"duplicates"` // records that came though they were there already
 }

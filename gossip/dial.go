@@ -1,0 +1,205 @@
+package gossip
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// recheckTime is how often a suspected member is pinged.
+const recheckTime = 2 * time.Second
+
+// A member counts as suspected when none of that many pings, that far apart, is answered.
+const (
+	pings   = 3
+	pingGap = 100 * time.Millisecond
+)
+
+// check pings a member that was silent, and ends or begins the suspicion.
+func (g *Gossip) check(m *member) {
+	g.mu.Lock()
+	node := *m.node
+	g.mu.Unlock()
+	answers := make(chan error, pings)
+	for i := range pings {
+		if !g.goDo(func() {
+			select {
+			case <-time.After(time.Duration(i) * pingGap):
+				_, err := g.list.Ping(node.Name, net.UDPAddrFromAddrPort(addrOf(&node)))
+				answers <- err
+			case <-g.done:
+				answers <- ErrClosed
+			}
+		}) {
+			answers <- ErrClosed
+		}
+	}
+	answered := false
+	for range pings {
+		if <-answers == nil {
+			answered = true
+			break
+		}
+	}
+	g.mu.Lock()
+	now := time.Now()
+	m.checking, m.checked = false, now
+	var out []letter
+	switch {
+	case g.closed:
+	case answered:
+		m.heard, m.asked = now, time.Time{}
+		if m.state == Suspect {
+			g.live(m, Alive)
+			g.greet = append(g.greet, m.id)
+		}
+	case m.state == Alive:
+		m.asked = time.Time{}
+		g.live(m, Suspect)
+		out = g.rumour(m)
+	}
+	g.mu.Unlock()
+	g.post(out)
+}
+
+// dial is when an address that is no member's is tried next.
+type dial struct {
+	next time.Time
+	wait time.Duration
+	busy bool
+}
+
+// Dialling: how many at once, and how long between two attempts.
+const (
+	maxDials  = 8
+	firstWait = time.Second
+	maxWait   = time.Minute
+)
+
+// Join tells the addresses of all nodes that are known, in place of those of an earlier call, and returns how many could
+// be joined as soon as one could, or an error that says why none could. Those that are no members are dialled again in the
+// background for as long as they are in the list.
+func (g *Gossip) Join(peers []netip.AddrPort) (int, error) {
+	g.mu.Lock()
+	g.known = slices.Clone(peers)
+	here := g.addresses()
+	var todo []netip.AddrPort
+	for _, addr := range peers {
+		if !here[addr] {
+			todo = append(todo, addr)
+		}
+	}
+	g.cfg.Rand.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
+	joined := len(peers) - len(todo)
+	g.mu.Unlock()
+	var failed error
+	for batch := range slices.Chunk(todo, 3) {
+		if joined > 0 {
+			break
+		}
+		results := make(chan error, len(batch))
+		for _, addr := range batch {
+			if !g.goDo(func() { results <- g.join(addr) }) {
+				results <- ErrClosed
+			}
+		}
+		for range batch {
+			if err := <-results; err == nil {
+				joined++
+			} else {
+				failed = errors.Join(failed, err)
+			}
+		}
+	}
+	if joined == 0 && failed != nil {
+		return 0, failed
+	}
+	return joined, nil
+}
+
+// join exchanges the lists of members with the node at an address.
+func (g *Gossip) join(addr netip.AddrPort) error {
+	if _, err := g.list.Join([]string{addr.String()}); err != nil {
+		return fmt.Errorf("gossip: join %s: %w", addr, err)
+	}
+	return nil
+}
+
+// addresses returns those of this node and of the members that are not dead. g.mu is held.
+func (g *Gossip) addresses() map[netip.AddrPort]bool {
+	here := map[netip.AddrPort]bool{g.addr: true, g.cfg.Bind: true}
+	for _, m := range g.members {
+		if m.node != nil && m.state != Dead {
+			here[addrOf(m.node)] = true
+		}
+	}
+	return here
+}
+
+// dialable returns the addresses whose turn it is: those of Join, of nodes that the directory knows only now, and of nodes
+// whose records are here, as far as they are no members. So a partition heals however long it lasted. g.mu is held.
+func (g *Gossip) dialable(now time.Time) (out []netip.AddrPort) {
+	if now.Before(g.due.check) {
+		return nil
+	}
+	g.due.check = now.Add(firstWait / 2)
+	here := g.addresses()
+	wanted := make(map[netip.AddrPort]bool)
+	want := func(addr netip.AddrPort) {
+		if addr.IsValid() && !here[addr] {
+			wanted[addr] = true
+		}
+	}
+	for _, addr := range g.known {
+		want(addr)
+	}
+	for id, addr := range g.refused {
+		if _, ok := g.cfg.Directory.PublicKey(id); ok {
+			want(addr)
+		}
+	}
+	for _, m := range g.members {
+		if m.node == nil || m.state == Dead && !m.expelled {
+			want(g.addrOf(m))
+		}
+	}
+	busy := 0
+	for addr, d := range g.dials {
+		if d.busy {
+			busy++
+		} else if !wanted[addr] {
+			delete(g.dials, addr)
+		}
+	}
+	for addr := range wanted {
+		d := g.dials[addr]
+		if d == nil {
+			d = &dial{wait: firstWait, next: now.Add(jitter(firstWait, g.cfg.Rand))}
+			g.dials[addr] = d
+		}
+		if !d.busy && !now.Before(d.next) && busy < maxDials {
+			d.busy = true
+			busy++
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// redial joins an address again, and waits longer before the next time.
+func (g *Gossip) redial(addr netip.AddrPort) {
+	err := g.join(addr)
+	if err != nil {
+		g.log.Debug("gossip: dial", "err", err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if d := g.dials[addr]; d != nil {
+		d.busy = false
+		d.next = time.Now().Add(jitter(d.wait, g.cfg.Rand))
+		d.wait = min(2*d.wait, maxWait)
+	}
+}

@@ -87,13 +87,15 @@ func (g *Gossip) Join(peers []netip.AddrPort) (int, error) {
 	g.known = slices.Clone(peers)
 	here := g.addresses()
 	var todo []netip.AddrPort
+	joined := 0
 	for _, addr := range peers {
 		if !here[addr] {
 			todo = append(todo, addr)
+		} else if addr != g.addr && addr != g.cfg.Bind {
+			joined++
 		}
 	}
 	g.cfg.Rand.Shuffle(len(todo), func(i, j int) { todo[i], todo[j] = todo[j], todo[i] })
-	joined := len(peers) - len(todo)
 	g.mu.Unlock()
 	var failed error
 	for batch := range slices.Chunk(todo, 3) {

@@ -184,8 +184,8 @@ func (c *Client) Audit(ctx context.Context) (v []Audit, err error) {
 	return v, c.get(ctx, "/v1/ipam/audit", nil, &v)
 }
 
-// Doctor asks what the node has of what it needs.
-func (c *Client) Doctor(ctx context.Context) (v []Check, err error) {
+// Checks asks what the node has of what it needs.
+func (c *Client) Checks(ctx context.Context) (v []Check, err error) {
 	return v, c.get(ctx, "/v1/doctor", nil, &v)
 }
 

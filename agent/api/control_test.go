@@ -162,7 +162,7 @@ func questions(ctx context.Context, c *Client) []question {
 		{`detach c1 "web"`, nil, func() (any, error) { return none(c.DetachFrom(ctx, "c1", "web")) }},
 		{"usage", []Usage{fakeUsage}, func() (any, error) { return c.Usage(ctx) }},
 		{"audit", []Audit{fakeAudit}, func() (any, error) { return c.Audit(ctx) }},
-		{"checks", []Check{fakeCheck}, func() (any, error) { return c.Doctor(ctx) }},
+		{"checks", []Check{fakeCheck}, func() (any, error) { return c.Checks(ctx) }},
 	}
 }
 

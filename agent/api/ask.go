@@ -138,11 +138,8 @@ func (c *Client) PruneNetworks(ctx context.Context) (v []string, err error) {
 	return v, c.post(ctx, "/v1/networks/prune", nil, &v)
 }
 
-// Endpoints asks for the endpoints of all networks.
-func (c *Client) Endpoints(ctx context.Context) ([]Endpoint, error) { return c.EndpointsOf(ctx, "") }
-
-// EndpointsOf asks for the endpoints of a network, of all if it is empty.
-func (c *Client) EndpointsOf(ctx context.Context, network string) (v []Endpoint, err error) {
+// Endpoints asks for the endpoints of a network, of all if it is empty.
+func (c *Client) Endpoints(ctx context.Context, network string) (v []Endpoint, err error) {
 	return v, c.get(ctx, "/v1/endpoints", ofNetwork(network), &v)
 }
 

@@ -2,14 +2,14 @@
 // carries changes to the leader. Managers agree on the order of changes by Raft (Ongaro and Ousterhout, In Search of an
 // Understandable Consensus Algorithm, 2014; package quorum); all other nodes follow a manager.
 //
-//	            ┌──────────────────── one TCP port, TLS 1.3 (mux) ────────────────────┐
-//	            │ weft-join/1            weft-node/1                 weft-raft/1      │
-//	            └─────┬───────────────────────┬───────────────────────────┬───────────┘
-//	                  ▼                       ▼                           ▼ managers only
-//	   token ─► admit ─► AddNode ──► Propose ─► leader ─► log ─► state.Apply on every manager
-//	                                    ▲                                 │
-//	   Report, leases, users' changes ──┘                                 ▼
-//	   State() ◄── file ◄── newest ◄──────────────── watch ◄─────────── View(node)
+//	         ┌──────────────────── one TCP port, TLS 1.3 (mux) ────────────────────┐
+//	         │ weft-join/1            weft-node/1                 weft-raft/1      │
+//	         └─────┬───────────────────────┬───────────────────────────┬───────────┘
+//	               ▼                       ▼                           ▼ managers only
+//	token ─► admit ─► AddNode ──► Propose ─► leader ─► log ─► state.Apply on every manager
+//	                                 ▲                                 │
+//	Report, leases, users' changes ──┘                                 ▼
+//	State() ◄── file ◄── newest ◄──────────────── watch ◄─────────── View(node)
 //
 // A node's membership goes through these states:
 //
@@ -23,9 +23,14 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/weftnet/weft/cluster/identity"
@@ -97,4 +102,57 @@ type JoinOptions struct {
 	Token  identity.Token
 	Remote string // HOST:PORT of any manager
 	Name   string // the node's; default the host's
+}
+
+// alpns are the protocols of the node port.
+var alpns = []string{identity.JoinALPN, identity.NodeALPN, identity.RaftALPN}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Report == nil {
+		c.Report = func() state.Report { return state.Report{} }
+	}
+	if !c.Listen.Addr().IsValid() {
+		c.Listen = netip.AddrPortFrom(netip.IPv6Unspecified(), c.Listen.Port())
+	}
+	t, d := &c.Timing, DefaultTiming()
+	for _, f := range []struct {
+		have *time.Duration
+		or   time.Duration
+	}{
+		{&t.Raft, d.Raft}, {&t.Tick, d.Tick}, {&t.Report, d.Report}, {&t.Beat, d.Beat}, {&t.Propose, d.Propose},
+		{&t.Step, d.Step}, {&t.Behind, d.Behind}, {&t.Rotate, d.Rotate}, {&t.Renew, d.Renew}, {&t.Demoted, d.Demoted},
+	} {
+		*f.have = cmp.Or(*f.have, f.or)
+	}
+	return c
+}
+
+// advertised returns how others reach what listens at lis.
+func advertised(c Config, lis net.Addr) netip.AddrPort {
+	real := lis.(*net.TCPAddr).AddrPort()
+	addr, port := c.Advertise.Addr(), c.Advertise.Port()
+	if !addr.IsValid() {
+		addr = real.Addr().Unmap()
+	}
+	return netip.AddrPortFrom(addr, cmp.Or(port, real.Port()))
+}
+
+// hostName returns a name for a node that was given none: the first label of its host's.
+func hostName(name string) (string, error) {
+	if name != "" {
+		return name, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("cluster: no name was given, and the host has none: %w", err)
+	}
+	label, _, _ := strings.Cut(strings.ToLower(host), ".")
+	return label, nil
 }

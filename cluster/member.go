@@ -2,76 +2,269 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/weftnet/weft/cluster/identity"
+	"github.com/weftnet/weft/cluster/mux"
+	"github.com/weftnet/weft/cluster/quorum"
+	"github.com/weftnet/weft/cluster/rpc"
 	"github.com/weftnet/weft/cluster/state"
 )
 
 // Member is this node's part in a cluster. Its methods may be called from any goroutine; those that take a context need Run
 // to be running and wait for it.
-type Member struct{}
+type Member struct {
+	cfg    Config
+	lock   *os.File
+	addr   netip.AddrPort // of the node API, as others reach it
+	mux    *mux.Mux
+	server *rpc.Server
+	client *rpc.Client
+	board  *board
+	gate   *gate
+
+	identity atomic.Pointer[identity.Identity]
+	quorum   atomic.Pointer[quorum.Quorum] // nil while this node is no manager
+	heard    atomic.Pointer[heard]         // from the manager that it follows
+
+	change sync.Mutex // held while membership or role change: by Init, Join, Leave, Restore and the role's keeper
+	seats  sync.Mutex // held by the leader while the state and the voters are to change together
+
+	run     sync.Once
+	started chan struct{}
+	stop    context.CancelFunc
+	ended   chan struct{}
+}
 
 // Open reads what Dir has of the node, and listens. A node that is no member has a nil State.
-func Open(cfg Config) (*Member, error) { return nil, errors.ErrUnsupported }
+func Open(cfg Config) (*Member, error) {
+	m, err := open(cfg.withDefaults())
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	return m, nil
+}
 
-// Run serves other nodes, follows the state, and does a leader's duties, until ctx ends. It returns when all of it has ended.
-func (m *Member) Run(ctx context.Context) error { return errors.ErrUnsupported }
+func open(cfg Config) (_ *Member, err error) {
+	m := &Member{cfg: cfg, gate: newGate(cfg.Now), started: make(chan struct{}), ended: make(chan struct{})}
+	if m.lock, err = lockDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			m.lock.Close()
+		}
+	}()
+	id, err := m.loadIdentity()
+	if err != nil {
+		return nil, err
+	}
+	m.board = newBoard(filepath.Join(cfg.Dir, stateFile), cfg.Log)
+	if err := m.recall(id); err != nil {
+		return nil, err
+	}
+	lis, err := net.Listen("tcp", cfg.Listen.String())
+	if err != nil {
+		return nil, fmt.Errorf("%w; choose another address or port for the node API", err)
+	}
+	m.addr = advertised(cfg, lis.Addr())
+	m.mux = mux.New(lis, mux.Config{
+		TLS:   func() *tls.Config { return m.Identity().ServerTLS(m.allow, alpns...) },
+		Admit: m.admit,
+		Log:   cfg.Log,
+	})
+	m.client = rpc.NewClient(func(ctx context.Context, id identity.NodeID) (*mux.Conn, error) {
+		return m.dial(ctx, id, identity.NodeALPN)
+	})
+	m.server = &rpc.Server{Joiner: admission{m}, Node: node{m}, Beat: cfg.Timing.Beat, Log: cfg.Log}
+	return m, nil
+}
 
-// Close gives up what Open took, if Run never ran, and otherwise waits for Run to end.
-func (m *Member) Close() error { return nil }
+// recall takes up the membership that the disk tells of: the certificate makes a node a member. What else is there without
+// one was left by an Init or Leave that did not come to its end.
+func (m *Member) recall(id *identity.Identity) error {
+	if cert, _ := id.Certificates(); cert == nil {
+		return errors.Join(m.board.wipe(), os.RemoveAll(m.raftDir()))
+	}
+	s, err := m.board.read()
+	if err != nil {
+		return fmt.Errorf("%w; this node cannot know its cluster: remove %s and join again, or restore a backup", err, m.cfg.Dir)
+	}
+	m.board.set(s)
+	if !manages(s, id.ID()) {
+		return os.RemoveAll(m.raftDir())
+	}
+	return nil
+}
+
+func (m *Member) loadIdentity() (*identity.Identity, error) {
+	id, err := identity.Load(m.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	id.Now = m.cfg.Now
+	m.identity.Store(id)
+	return id, nil
+}
+
+func (m *Member) raftDir() string { return filepath.Join(m.cfg.Dir, "raft") }
+
+// Run serves other nodes, follows the state, and does a leader's duties, until ctx ends. It returns when all of it has
+// ended. It runs once.
+func (m *Member) Run(ctx context.Context) error {
+	err := errors.New("cluster: this member has ended; open it again")
+	m.run.Do(func() { err = m.runOnce(ctx) })
+	return err
+}
+
+func (m *Member) runOnce(ctx context.Context) error {
+	defer close(m.ended)
+	ctx, m.stop = context.WithCancel(ctx)
+	defer m.stop()
+	close(m.started)
+	defer m.lock.Close()
+	defer m.halt()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer m.stop()
+	parts.Go(func() { m.server.Run(ctx, m.mux.Listen(identity.JoinALPN), m.mux.Listen(identity.NodeALPN)) })
+	for _, part := range []func(context.Context){m.board.keep, m.keepRole, m.follow, m.lead, m.report, m.renew} {
+		parts.Go(func() { part(ctx) })
+	}
+	if err := m.mux.Run(ctx); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	return nil
+}
+
+// halt ends this node's part in Raft when all else has ended.
+func (m *Member) halt() {
+	m.change.Lock()
+	defer m.change.Unlock()
+	m.client.Close()
+	if err := m.stopQuorum(); err != nil {
+		m.cfg.Log.Error("end of Raft", "error", err)
+	}
+}
+
+// Close gives up what Open took, if Run never ran, and otherwise ends Run and waits.
+func (m *Member) Close() error {
+	var err error
+	m.run.Do(func() {
+		err = errors.Join(m.mux.Close(), m.lock.Close())
+		close(m.ended)
+	})
+	select {
+	case <-m.started:
+		m.stop()
+	default:
+	}
+	<-m.ended
+	return err
+}
+
+// running waits for Run.
+func (m *Member) running(ctx context.Context) error {
+	select {
+	case <-m.ended:
+		return errors.New("cluster: this member has ended; open it again")
+	default:
+	}
+	select {
+	case <-m.started:
+		return nil
+	case <-m.ended:
+		return errors.New("cluster: this member has ended; open it again")
+	case <-ctx.Done():
+		return fmt.Errorf("cluster: Run does not run: %w", context.Cause(ctx))
+	}
+}
 
 // ID returns the node's ID. It is another one after Leave.
-func (m *Member) ID() identity.NodeID { return identity.NodeID{} }
+func (m *Member) ID() identity.NodeID { return m.Identity().ID() }
 
 // Identity returns the node's key and certificates. It is another one after Leave.
-func (m *Member) Identity() *identity.Identity { return nil }
+func (m *Member) Identity() *identity.Identity { return m.identity.Load() }
 
 // Addr returns the address that the node API advertises.
-func (m *Member) Addr() netip.AddrPort { return netip.AddrPort{} }
+func (m *Member) Addr() netip.AddrPort { return m.addr }
 
 // State returns what this node may know of the cluster, nil if it is no member. A node that was removed is not among its
 // own state's Nodes.
-func (m *Member) State() *state.State { return nil }
+func (m *Member) State() *state.State { return m.board.get() }
 
 // Changed returns a channel that is closed at the next change of State.
-func (m *Member) Changed() <-chan struct{} { return nil }
+func (m *Member) Changed() <-chan struct{} { return m.board.next() }
 
-// Init makes a cluster with this node as its first manager.
-func (m *Member) Init(ctx context.Context, o InitOptions) error { return errors.ErrUnsupported }
-
-// Join makes this node a member of the cluster that the token names, or changes nothing.
-func (m *Member) Join(ctx context.Context, o JoinOptions) error { return errors.ErrUnsupported }
-
-// Leave ends this node's membership: the cluster removes it, and it forgets what it knew. With force it forgets also when no
-// manager can be told, and as the last manager.
-func (m *Member) Leave(ctx context.Context, force bool) error { return errors.ErrUnsupported }
-
-// Propose has the cluster do a command, by the leader, and returns when this node's State includes it. While there is no
-// leader it tries until ctx ends, or for Timing.Propose if ctx has no deadline. A command is done at most once.
-func (m *Member) Propose(ctx context.Context, c state.Command) (state.Result, error) {
-	return state.Result{}, errors.ErrUnsupported
+// Refused returns how many connections and requests of others were refused, by reason.
+func (m *Member) Refused() map[string]uint64 {
+	counts := map[string]uint64{"request": m.server.Refused()}
+	for _, r := range []mux.Reason{mux.Full, mux.Handshake, mux.Denied, mux.Nobody} {
+		counts[r.String()] = m.mux.Refused(r)
+	}
+	return counts
 }
 
-// Quorum returns the leader, or why there is none.
-func (m *Member) Quorum() (leader identity.NodeID, err error) {
-	return leader, errors.ErrUnsupported
+// standing returns the state of a node that is a member, or why it is none.
+func (m *Member) standing() (*state.State, error) {
+	s := m.State()
+	switch {
+	case s == nil:
+		return nil, ErrNoMember
+	case s.Nodes[m.ID()] == nil:
+		return nil, ErrRemoved
+	}
+	return s, nil
 }
 
-// Backup returns the whole state, with the cluster's secrets, as Restore takes it. Only managers have it.
-func (m *Member) Backup(ctx context.Context) ([]byte, error) { return nil, errors.ErrUnsupported }
-
-// Restore makes this node the only manager of the cluster in the backup; the managers that it had become workers. On a node
-// that is a member it needs force.
-func (m *Member) Restore(ctx context.Context, backup []byte, force bool) error {
-	return errors.ErrUnsupported
+// manages reports whether a node is a manager.
+func manages(s *state.State, id identity.NodeID) bool {
+	return s != nil && s.Nodes[id] != nil && s.Nodes[id].Role == state.Manager
 }
 
-// JoinTokens returns the tokens with which others join. Only managers have them.
-func (m *Member) JoinTokens(ctx context.Context) (worker, manager identity.Token, err error) {
-	return worker, manager, errors.ErrUnsupported
+// allow says why a node may not talk to this one.
+func (m *Member) allow(id identity.NodeID) error {
+	s := m.State()
+	if s == nil {
+		return ErrNoMember
+	}
+	if at, removed := s.Removed[id]; removed {
+		return fmt.Errorf("node %s was removed from the cluster at %s", id, at.Format(time.RFC3339))
+	}
+	if s.Nodes[id] == nil {
+		return fmt.Errorf("node %s is not known here", id)
+	}
+	return nil
 }
 
-// NewKeys returns the first step of a rotation of all of a cluster's keys, with new secrets; the leader does the next ones.
-func NewKeys(s *state.State) *state.RotateKeys { return nil }
+// admit is allow for one protocol.
+func (m *Member) admit(alpn string, peer identity.NodeID) error {
+	if alpn == identity.JoinALPN {
+		return nil
+	}
+	if err := m.allow(peer); err != nil {
+		return err
+	}
+	if alpn == identity.RaftALPN && !manages(m.State(), peer) {
+		return fmt.Errorf("node %s is no manager; only managers take part in Raft", peer)
+	}
+	return nil
+}
+
+// dial connects to a node, where the state says that it is.
+func (m *Member) dial(ctx context.Context, id identity.NodeID, alpn string) (*mux.Conn, error) {
+	s := m.State()
+	if s == nil || s.Nodes[id] == nil {
+		return nil, fmt.Errorf("cluster: node %s is not known here", id)
+	}
+	return m.mux.Dial(ctx, s.Nodes[id].API.String(), m.Identity().ClientTLS(m.allow, id, alpn))
+}

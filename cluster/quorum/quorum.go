@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,7 +39,7 @@ type Config struct {
 	Self     identity.NodeID
 	Timing   time.Duration // how long a leader may be silent
 	Listener net.Listener  // what other managers connect to; Close closes it
-	Dial     func(ctx context.Context, id identity.NodeID, hint netip.AddrPort) (net.Conn, error)
+	Dial     func(ctx context.Context, id identity.NodeID) (net.Conn, error)
 	Changed  func(*state.State) // told each state as it is reached; must not block
 	Log      *slog.Logger
 }
@@ -59,14 +58,14 @@ const (
 )
 
 // Seed writes a store in which this node is the only voter and has that state. What dir had before is lost.
-func Seed(dir string, self identity.NodeID, at netip.AddrPort, s *state.State) error {
-	if err := seed(dir, self, at, s); err != nil {
+func Seed(dir string, self identity.NodeID, s *state.State) error {
+	if err := seed(dir, self, s); err != nil {
 		return fmt.Errorf("quorum: %w", err)
 	}
 	return nil
 }
 
-func seed(dir string, self identity.NodeID, at netip.AddrPort, s *state.State) error {
+func seed(dir string, self identity.NodeID, s *state.State) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
@@ -79,8 +78,8 @@ func seed(dir string, self identity.NodeID, at netip.AddrPort, s *state.State) e
 	if err := store.SetUint64([]byte("CurrentTerm"), 1); err != nil {
 		return err
 	}
-	voters := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(self.String()), Address: address(self, at)}}}
-	_, nowhere := raft.NewInmemTransport(address(self, at))
+	voters := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: serverID(self), Address: address(self)}}}
+	_, nowhere := raft.NewInmemTransport(address(self))
 	defer nowhere.Close()
 	sink, err := snaps.Create(raft.SnapshotVersionMax, 1, 1, voters, 1, nowhere)
 	if err != nil {
@@ -135,7 +134,7 @@ func Open(cfg Config) (*Quorum, error) {
 
 func (q *Quorum) config(log hclog.Logger) *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(q.cfg.Self.String())
+	c.LocalID = serverID(q.cfg.Self)
 	c.HeartbeatTimeout = q.cfg.Timing
 	c.ElectionTimeout = q.cfg.Timing
 	c.LeaderLeaseTimeout = q.cfg.Timing / 2

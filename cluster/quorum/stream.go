@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,10 +13,10 @@ import (
 )
 
 // stream carries Raft's calls over what Listener accepts and Dial makes (raft.StreamLayer). Raft does not close what it
-// accepted when it ends: Close does.
+// accepted when it ends: Close does. In Raft's configuration a manager's address is its ID: where it is, the cluster's state knows.
 type stream struct {
 	net.Listener
-	dial func(ctx context.Context, id identity.NodeID, hint netip.AddrPort) (net.Conn, error)
+	dial func(ctx context.Context, id identity.NodeID) (net.Conn, error)
 
 	mu     sync.Mutex
 	open   map[*accepted]struct{}
@@ -42,13 +40,13 @@ func (s *stream) Accept() (net.Conn, error) {
 }
 
 func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	id, hint, err := parseAddress(address)
+	id, err := identity.ParseNodeID(string(address))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("quorum: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return s.dial(ctx, id, hint)
+	return s.dial(ctx, id)
 }
 
 func (s *stream) Close() error {
@@ -76,25 +74,4 @@ func (a *accepted) Close() error {
 	delete(a.stream.open, a)
 	a.stream.mu.Unlock()
 	return a.Conn.Close()
-}
-
-// address is how Raft's configuration names a manager: ID@HOST:PORT. The ID decides; where it is, the cluster's state knows
-// better than Raft's log, and the address is for a node whose state does not know that manager.
-func address(id identity.NodeID, at netip.AddrPort) raft.ServerAddress {
-	return raft.ServerAddress(id.String() + "@" + at.String())
-}
-
-// parseAddress is the inverse of address.
-func parseAddress(a raft.ServerAddress) (id identity.NodeID, at netip.AddrPort, err error) {
-	name, where, ok := strings.Cut(string(a), "@")
-	if !ok {
-		return id, at, fmt.Errorf("quorum: address %q; expected ID@HOST:PORT", a)
-	}
-	if id, err = identity.ParseNodeID(name); err != nil {
-		return id, at, fmt.Errorf("quorum: address %q: %w", a, err)
-	}
-	if at, err = netip.ParseAddrPort(where); err != nil {
-		return id, at, fmt.Errorf("quorum: address %q: %w", a, err)
-	}
-	return id, at, nil
 }

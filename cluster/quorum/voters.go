@@ -2,7 +2,7 @@ package quorum
 
 import (
 	"fmt"
-	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -46,27 +46,26 @@ func (q *Quorum) servers() map[identity.NodeID]raft.Server {
 // Reconcile brings the voters one step nearer to want; the leader calls it again and again. applied says how far a node's
 // log is applied, and whether it takes part in Raft at all: a node that cannot be reached would only make the quorum harder
 // to reach, so it does not count before it has what this leader had when it was asked.
-func (q *Quorum) Reconcile(want map[identity.NodeID]netip.AddrPort, applied func(identity.NodeID) (uint64, bool)) error {
+func (q *Quorum) Reconcile(want []identity.NodeID, applied func(identity.NodeID) (uint64, bool)) error {
 	have := q.servers()
 	for id := range have {
-		if _, wanted := want[id]; !wanted && id != q.cfg.Self {
+		if !slices.Contains(want, id) && id != q.cfg.Self {
 			return q.Remove(id)
 		}
 	}
-	for id, at := range want {
+	for _, id := range want {
 		s, in := have[id]
-		if in && s.Suffrage == raft.Voter && s.Address == address(id, at) {
+		if in && s.Suffrage == raft.Voter {
 			continue
 		}
 		mine := q.Applied()
 		theirs, ready := applied(id)
 		switch {
-		case !ready && id != q.cfg.Self:
-			continue
+		case !ready:
 		case !in:
-			return q.settle("add learner", id, q.raft.AddNonvoter(serverID(id), address(id, at), 0, q.patience()))
-		case theirs >= mine || s.Suffrage == raft.Voter:
-			return q.settle("add voter", id, q.raft.AddVoter(serverID(id), address(id, at), 0, q.patience()))
+			return q.settle("add learner", id, q.raft.AddNonvoter(serverID(id), address(id), 0, q.patience()))
+		case theirs >= mine:
+			return q.settle("add voter", id, q.raft.AddVoter(serverID(id), address(id), 0, q.patience()))
 		}
 	}
 	return nil
@@ -91,3 +90,5 @@ func (q *Quorum) settle(what string, id identity.NodeID, f raft.IndexFuture) err
 func (q *Quorum) patience() time.Duration { return 5 * q.cfg.Timing }
 
 func serverID(id identity.NodeID) raft.ServerID { return raft.ServerID(id.String()) }
+
+func address(id identity.NodeID) raft.ServerAddress { return raft.ServerAddress(id.String()) }

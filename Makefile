@@ -4,6 +4,7 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME ?= 10s
 TESTTIME ?= 9m
 BENCH    ?=
+KEEP     ?=
 
 .DEFAULT_GOAL := build
 .PHONY: build test race lint fuzz bench demo clean help
@@ -35,8 +36,8 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 bench: build ## measure weft against the kernel's path, into bench-out/ (BENCH="--runs 3" for other flags)
 	bin/weft bench run --out bench-out $(BENCH)
 
-demo: build ## two hosts, four containers, one network: needs root and a minute
-	bin/weft demo
+demo: build ## a cluster of three hosts with six containers: root or user namespaces, and a minute (KEEP=1 leaves it running)
+	bin/weft demo $(if $(KEEP),--keep)
 
 clean: ## remove what the other targets made
 	rm -rf bin bench-out

@@ -68,7 +68,7 @@ func setAttachment(a *api.Attachment, key, value string) error {
 // addAddress adds an address, of which an endpoint has at most one in each family.
 func addAddress(a *api.Attachment, key, value string) error {
 	addr, err := netip.ParseAddr(value)
-	if err != nil || addr.Zone() != "" || addr.Is4In6() || key == "ip6" && addr.Is4() {
+	if err != nil || addr.Zone() != "" || addr.Is4In6() || addr.IsUnspecified() || addr.IsMulticast() || key == "ip6" && addr.Is4() {
 		like := "10.0.1.9"
 		if key == "ip6" {
 			like = "fd00::9"

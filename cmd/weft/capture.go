@@ -62,6 +62,10 @@ func (o *captureOptions) flags(c *cobra.Command) {
 	f.IntVarP(&o.what.Snaplen, "snaplen", "s", 0, "keep this many `bytes` of each frame; 0 keeps all")
 	f.Uint64VarP(&o.what.Count, "count", "c", 0, "end after this many frames; 0 never does")
 	f.DurationVar(&o.what.Duration, "duration", 0, "end after this `time`, such as 10s; 0 never does")
+	complete(c, "point", words("port", "tunnel"))
+	complete(c, "view", words("inner", "outer"))
+	complete(c, "network", ask(&o.socket, networkNames))
+	complete(c, "port", ask(&o.socket, portNames))
 }
 
 // parse makes the request of the flags, by the rules of the API.

@@ -34,5 +34,6 @@ another node's VTEP, and static for a VTEP that gets what nobody is known to own
 	}
 	q.flags(c)
 	c.Flags().StringVar(&network, "network", "", "only this `network`")
+	complete(c, "network", ask(&q.socket, networkNames))
 	return c
 }

@@ -45,6 +45,7 @@ offloaded where the device carries superframes, which is what makes it fast, and
 	}
 	q.flags(c)
 	c.Flags().StringVar(&network, "network", "", "only this `network`")
+	complete(c, "network", ask(&q.socket, networkNames))
 	return c
 }
 

@@ -17,21 +17,49 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "weft",
 		Short: "Overlay networks for containers, in user space",
-		Long: `weft is an overlay network in user space: a software switch on TAP devices, joined to other nodes by VXLAN over
-ordinary UDP sockets. It needs /dev/net/tun and nothing else of the kernel.
+		Long: `weft is an overlay network in user space, with the manners of Docker Swarm: nodes that join a cluster by a token, networks
+made once and present everywhere, containers attached with one command. It needs /dev/net/tun and nothing else of the kernel.
 
-An agent on each node does the work (weft agent); the other commands ask it over its unix socket.`,
-		Example: `  weft demo
-  weft agent --static node-a.yaml
-  weft port ls
-  weft capture --port c1 | tshark -r -`,
+An agent on each node does the work (weft agent); the other commands ask it over its unix socket. That is $WEFT_SOCKET if it
+is set, otherwise $XDG_RUNTIME_DIR/weft.sock or /run/weft.sock.`,
+		Example: `  weft agent                                      # on each node, as root or as yourself
+  weft init                                       # on the first; prints what to run on the others
+  weft network create web
+  weft run --network web --name c1 -- sleep 1h    # on any node
+  weft demo                                       # all that on this machine, removed after`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newStatus(), newFDB(), newPort(), newStats(), newCapture(), newBench(), newDemo(), newVersion())
+	for _, g := range groups() {
+		group := &cobra.Group{ID: g.title, Title: g.title + ":"}
+		root.AddGroup(group)
+		for _, c := range g.commands {
+			c.GroupID = group.ID
+			root.AddCommand(c)
+		}
+	}
+	root.SetHelpCommandGroupID(aboutGroup)
+	root.SetCompletionCommandGroupID(aboutGroup)
+	root.InitDefaultCompletionCmd()
 	tellUsage(root)
 	return root
+}
+
+const aboutGroup = "About weft itself"
+
+type commandGroup struct {
+	title    string
+	commands []*cobra.Command
+}
+
+// groups are the commands in the order in which help shows them.
+func groups() []commandGroup {
+	return []commandGroup{
+		{"The cluster", []*cobra.Command{newInit(), newJoin(), newLeave(), newToken(), newNode(), newCluster()}},
+		{"Networks", []*cobra.Command{newNetwork(), newAttach(), newDetach(), newEndpoint(), newIPAM()}},
+		{"This node", []*cobra.Command{newAgent(), newStatus(), newFDB(), newPort(), newStats(), newCapture()}},
+		{aboutGroup, []*cobra.Command{newDemo(), newBench(), newVersion()}},
+	}
 }
 
 // tellUsage makes wrong flags and arguments of c, and of all commands below it, usage errors.
@@ -66,10 +94,36 @@ func tellUsage(c *cobra.Command) {
 
 // defaultSocket is where the agent of this user listens.
 func defaultSocket() string {
+	if path := os.Getenv("WEFT_SOCKET"); path != "" {
+		return path
+	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "weft.sock")
 	}
 	return "/run/weft.sock"
+}
+
+// defaultDataDir is where this user's node keeps what it must not forget.
+func defaultDataDir() string {
+	if dir := os.Getenv("WEFT_DATA_DIR"); dir != "" {
+		return dir
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/weft"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "weft")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "" // a user without a home names a directory
+	}
+	return filepath.Join(home, ".local", "share", "weft")
+}
+
+func dataDirFlag(c *cobra.Command, dir *string) {
+	c.Flags().StringVar(dir, "data-dir", defaultDataDir(), "the `directory` in which this node keeps what it must not forget")
+	_ = c.MarkFlagDirname("data-dir") // the flag is there
 }
 
 // question is what all commands that ask the agent have in common.

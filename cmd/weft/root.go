@@ -57,7 +57,7 @@ func groups() []commandGroup {
 	return []commandGroup{
 		{"The cluster", []*cobra.Command{newInit(), newJoin(), newLeave(), newToken(), newNode(), newCluster()}},
 		{"Networks", []*cobra.Command{newNetwork(), newAttach(), newDetach(), newEndpoint(), newIPAM()}},
-		{"This node", []*cobra.Command{newAgent(), newStatus(), newFDB(), newPort(), newStats(), newCapture()}},
+		{"This node", []*cobra.Command{newAgent(), newStatus(), newDoctor(), newFDB(), newPort(), newStats(), newCapture()}},
 		{aboutGroup, []*cobra.Command{newDemo(), newBench(), newVersion()}},
 	}
 }
@@ -139,7 +139,7 @@ func (q *question) flags(c *cobra.Command) {
 }
 
 func socketFlag(c *cobra.Command, socket *string) {
-	c.Flags().StringVar(socket, "socket", defaultSocket(), "the agent's `path`")
+	c.Flags().StringVar(socket, "socket", defaultSocket(), "`path` of the agent's socket")
 }
 
 func (q *question) client() *api.Client { return api.NewClient(q.socket) }

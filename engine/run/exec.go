@@ -43,7 +43,7 @@ func (s Store) Exec(name string, o ExecOptions) (status int, err error) {
 	if err != nil || !c.Process.Alive() {
 		return StatusFailed, fmt.Errorf("container %q has just ended", name)
 	}
-	order := orders{Enter: true, Env: merge(environ(env), o.Env), Workdir: c.Workdir, User: o.User, Command: o.Command}
+	order := orders{Enter: true, Env: Environment(environ(env), o.Env), Workdir: c.Workdir, User: o.User, Command: o.Command}
 	if o.Workdir != "" {
 		order.Workdir = o.Workdir
 	}
@@ -95,8 +95,8 @@ func environ(b []byte) (env []string) {
 	return env
 }
 
-// merge returns an environment with later values of a name in place of earlier ones.
-func merge(lists ...[]string) (env []string) {
+// Environment returns one environment out of several, in which a later value of a name replaces an earlier one.
+func Environment(lists ...[]string) (env []string) {
 	at := make(map[string]int)
 	for _, list := range lists {
 		for _, v := range list {
@@ -110,4 +110,21 @@ func merge(lists ...[]string) (env []string) {
 		}
 	}
 	return env
+}
+
+// Setting reads NAME=VALUE, and NAME alone, which takes the value that lookup knows, or nothing.
+func Setting(list []string, lookup func(name string) (string, bool)) (env []string, err error) {
+	for _, s := range list {
+		name, _, given := strings.Cut(s, "=")
+		if name == "" || strings.ContainsRune(s, 0) {
+			return nil, fmt.Errorf("%q; expected NAME=VALUE, or the NAME of a variable that is set here", s)
+		}
+		if value, ok := lookup(name); !given && ok {
+			s = name + "=" + value
+		} else if !given {
+			continue
+		}
+		env = append(env, s)
+	}
+	return env, nil
 }

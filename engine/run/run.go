@@ -67,8 +67,8 @@ type Endpoint struct {
 	Warning   string         `json:"warning,omitempty"`
 }
 
-// Options describe a container to be run.
-type Options struct {
+// Spec describes a container.
+type Spec struct {
 	Name     string // default: a random one
 	Hostname string // default: Name
 	Service  string
@@ -78,7 +78,11 @@ type Options struct {
 	User     string // user[:group], names or numbers; empty: whoever runs it
 	Volumes  []Volume
 	Remove   bool // nothing stays of it at its end
+}
 
+// Options are a container to be run, and who takes part.
+type Options struct {
+	Spec
 	Attacher Attacher
 	Warn     func(string) // may be nil
 	Ready    *Ready       // of a supervisor that Detach started; nil in the foreground
@@ -129,6 +133,7 @@ func (o *Options) complete() error {
 			return fmt.Errorf("environment %q; expected NAME=value", v)
 		}
 	}
+	o.Env = Environment(o.Env, []string{"HOSTNAME=" + o.Hostname})
 	if o.Warn == nil {
 		o.Warn = func(string) {}
 	}

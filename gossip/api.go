@@ -51,7 +51,7 @@ type Member struct {
 	ID       identity.NodeID
 	Addr     netip.AddrPort
 	State    Liveness
-	LastSeen time.Time // now for one that is alive
+	LastSeen time.Time // now for one that is alive; for one that never was, when this node learnt of it
 }
 
 // Traffic counts messages and their bytes, without what memberlist and the transport add.

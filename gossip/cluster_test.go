@@ -80,6 +80,10 @@ func keyOf(i int) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(seed)
 }
 
+func publicKey(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
+
+func idOf(i int) identity.NodeID { return identity.IDOf(publicKey(keyOf(i))) }
+
 // ring is a keyring whose secrets follow from the epochs; the first is primary.
 func ring(name byte, primary uint64, others ...uint64) state.Keyring {
 	k := state.Keyring{Primary: primary}
@@ -93,7 +97,7 @@ func ring(name byte, primary uint64, others ...uint64) state.Keyring {
 
 func (c *cluster) add() *node {
 	n := &node{c: c, i: len(c.nodes), key: keyOf(len(c.nodes))}
-	c.dir.set(n.key.Public().(ed25519.PublicKey), true)
+	c.dir.set(publicKey(n.key), true)
 	c.nodes = append(c.nodes, n)
 	n.start()
 	return n
@@ -107,7 +111,7 @@ func (n *node) start() {
 		n.c.Fatal(err)
 	}
 	n.Gossip, err = New(Config{
-		Self: identity.IDOf(n.key.Public().(ed25519.PublicKey)), Key: n.key, Bind: simnet.Addr(n.i), Directory: n.c.dir,
+		Self: identity.IDOf(publicKey(n.key)), Key: n.key, Bind: simnet.Addr(n.i), Directory: n.c.dir,
 		Transport: tr, Keys: ring('g', 1), Rand: rand.New(rand.NewPCG(uint64(n.i), 1)),
 	})
 	if err != nil {

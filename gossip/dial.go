@@ -164,7 +164,9 @@ func (g *Gossip) dialable(now time.Time) (out []netip.AddrPort) {
 		}
 	}
 	for _, m := range g.members {
-		if m.node == nil || m.state == Dead && !m.expelled {
+		e := g.cluster().get(m.id, nodeKey)
+		left := e != nil && e.Deleted
+		if !left && !m.expelled && (m.node == nil || m.state == Dead) {
 			want(g.addrOf(m))
 		}
 	}

@@ -35,6 +35,9 @@
 // network; records older than that are of an earlier life and go. About its own records a node has the last word: meeting
 // one that it does not have, it deletes it under a newer time.
 //
+// The owner's signature is what a record is believed by, and the directory says whose signatures count. Whoever has the keys
+// could name another node as a message's sender; what that gets is an answer to a node that takes part, never a record.
+//
 // Records of a node that does not answer are hidden, not deleted (moby#53142), and come back when it does.
 package gossip
 

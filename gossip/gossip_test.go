@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -290,7 +289,7 @@ func TestARemovedNodeAndItsRecordsGoAtOnce(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		removed := c.nodes[3]
-		c.dir.set(removed.key.Public().(ed25519.PublicKey), false)
+		c.dir.set(publicKey(removed.key), false)
 		removed.put(red, "b", "2")
 		if got := len(c.nodes[0].Records(red)); got != 3 {
 			t.Errorf("%d records at once after the removal, expected 3", got)

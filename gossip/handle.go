@@ -201,7 +201,7 @@ func (g *Gossip) accept(t *table, r *record.Record, pushed bool) {
 		}
 	}
 	t.put(r, now)
-	if pushed && t.queue.add(r, false) {
+	if (pushed || t.queue.has(r)) && t.queue.add(r, false) {
 		g.count.refuse(relayFull)
 	}
 	poke(g.kick)

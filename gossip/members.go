@@ -25,6 +25,7 @@ type member struct {
 	node  *memberlist.Node // nil for one that memberlist has not told of
 	state Liveness
 	since time.Time // when it got into this state
+	seen  time.Time // when it was last alive, if it is not now; for one that never was, when this node learnt of it
 	heard time.Time // when a message of it last came
 	// asked is when a digest went to it that it has not answered, nor sent anything since.
 	asked    time.Time
@@ -218,7 +219,8 @@ func (e events) NotifyLeave(n *memberlist.Node) {
 func (g *Gossip) member(id identity.NodeID) *member {
 	m := g.members[id]
 	if m == nil {
-		m = &member{id: id, state: Dead, since: time.Now()}
+		now := time.Now()
+		m = &member{id: id, state: Dead, since: now, seen: now}
 		g.members[id] = m
 	}
 	return m
@@ -230,7 +232,10 @@ func (g *Gossip) live(m *member, to Liveness) {
 		return
 	}
 	g.log.Debug("gossip: member", "node", m.id, "was", m.state, "is", to)
-	m.state, m.since = to, time.Now()
+	if m.since = time.Now(); m.state == Alive {
+		m.seen = m.since
+	}
+	m.state = to
 	if to == Suspect {
 		g.count.suspects.Add(1)
 	}
@@ -289,7 +294,7 @@ func (g *Gossip) Members() []Member {
 		}
 		seen := Member{ID: id, State: m.state, LastSeen: now, Addr: g.addrOf(m)}
 		if m.state != Alive {
-			seen.LastSeen = m.since
+			seen.LastSeen = m.seen
 		}
 		all = append(all, seen)
 	}

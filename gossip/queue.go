@@ -14,7 +14,7 @@ import (
 const (
 	fanOut     = 4
 	repeat     = 3
-	roundTime  = 150 * time.Millisecond
+	roundTime  = 100 * time.Millisecond
 	maxRelayed = 4096 // records of others that wait in one table; beyond it the oldest is dropped, and healed by the digests
 )
 
@@ -69,6 +69,9 @@ func (q *queue) add(r *record.Record, own bool) (overflow bool) {
 	q.index[at] = l.PushBack(&item{Record: r, list: l, own: own})
 	return overflow
 }
+
+// has reports whether some version of a record waits.
+func (q *queue) has(r *record.Record) bool { return q.index[itemKey{r.Owner, r.Key}] != nil }
 
 // remove takes a record's owner and key out.
 func (q *queue) remove(r *record.Record) {

@@ -28,7 +28,7 @@ func newBench() *cobra.Command {
 Everything happens in namespaces of its own and vanishes with the command. It takes root, or user namespaces.`,
 		Args: cobra.NoArgs,
 	}
-	c.AddCommand(newBenchList(), newBenchRun(), newBenchCompare(), newBenchLoad())
+	c.AddCommand(newBenchList(), newBenchRun(), newBenchCompare(), newBenchLoad(), newBenchGossip())
 	return c
 }
 

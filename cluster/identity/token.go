@@ -40,7 +40,7 @@ func (t Token) String() string {
 // certificate of the CA, but only managers know the secrets, and a proof is worth nothing on another connection (RFC 5705,
 // RFC 8446 §7.5). The manager computes it too, from each role's secret, and compares by hmac.Equal.
 func (t Token) Proof(cs tls.ConnectionState) ([]byte, error) {
-	bound, err := cs.ExportKeyingMaterial("EXPORTER-weft-join", nil, sha256.Size)
+	bound, err := cs.ExportKeyingMaterial("EXPORTER-weft-token", nil, sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("identity: prove the token: %w", err)
 	}

@@ -76,7 +76,7 @@ type dial struct {
 const (
 	maxDials  = 8
 	firstWait = time.Second
-	maxWait   = time.Minute
+	maxWait   = 20 * time.Second
 )
 
 // Join tells the addresses of all nodes that are known, in place of those of an earlier call, and returns how many could

@@ -166,7 +166,7 @@ func TestARestartUnderAnEarlierClockIsHeard(t *testing.T) {
 }
 
 func TestADeletionOutlivesANodeThatWasAway(t *testing.T) {
-	for _, away := range []time.Duration{time.Minute, 5 * time.Hour} {
+	for _, away := range []time.Duration{time.Minute, 3*time.Hour + time.Minute} {
 		t.Run(away.String(), func(t *testing.T) {
 			bubble(t, 4, lan, func(t *testing.T, c *cluster) {
 				for _, n := range c.nodes {
@@ -183,12 +183,6 @@ func TestADeletionOutlivesANodeThatWasAway(t *testing.T) {
 				time.Sleep(time.Minute)
 				if !all(c.nodes, func(n *node) bool { return n.sees(red, "0/b=1") }) {
 					t.Error("it came back")
-				}
-				time.Sleep(5 * time.Hour)
-				for _, n := range c.nodes {
-					if len(n.tables[red].owners[idOf(0)].records) != 1 {
-						t.Errorf("node %d still has the tombstone after hours", n.i)
-					}
 				}
 			})
 		})
@@ -215,26 +209,27 @@ func TestADeletionAndAPutRightAfterItEndInThePut(t *testing.T) {
 func TestRecordsOfANodeThatIsDeadForLongGo(t *testing.T) {
 	bubble(t, 4, lan, func(t *testing.T, c *cluster) {
 		for _, n := range c.nodes {
+			n.cfg.Forget = time.Hour
 			n.enter(red)
 			n.put(red, "a", "1")
 		}
 		time.Sleep(5 * time.Second)
 		c.nodes[3].crash()
-		time.Sleep(23 * time.Hour)
+		time.Sleep(50 * time.Minute)
 		for _, n := range c.nodes[:3] {
 			if len(n.Records(red)) != 4 {
-				t.Errorf("node %d has %d records after 23 hours, expected 4", n.i, len(n.Records(red)))
+				t.Errorf("node %d has %d records after 50 minutes, expected 4", n.i, len(n.Records(red)))
 			}
 		}
-		// A node that starts now counts the day anew, but learns from the others that theirs is over.
+		// A node that starts now counts the hour anew, but learns from the others that theirs is over.
 		c.nodes[2].stop()
 		c.nodes[2].start()
 		c.nodes[2].enter(red)
 		c.nodes[2].put(red, "a", "1")
-		time.Sleep(2 * time.Hour)
+		time.Sleep(20 * time.Minute)
 		for _, n := range c.nodes[:3] {
 			if len(n.Records(red)) != 3 {
-				t.Errorf("node %d has %d records after 25 hours, expected 3", n.i, len(n.Records(red)))
+				t.Errorf("node %d has %d records after 70 minutes, expected 3", n.i, len(n.Records(red)))
 			}
 		}
 		differed := c.nodes[0].Stats().Differed

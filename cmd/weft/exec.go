@@ -9,12 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	engine "github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run"
 	"github.com/weftnet/weft/engine/userns"
 )
 
 func newExec() *cobra.Command {
-	var o engine.ExecOptions
+	var o run.ExecOptions
 	var data string
 	var env []string
 	c := &cobra.Command{
@@ -28,7 +28,7 @@ cannot be run, 127 that there is no such command. It ends with the container at 
   weft exec c1 ping -c 3 10.0.1.3`,
 		Args:              cobra.MinimumNArgs(1),
 		Annotations:       withOwnStatus,
-		ValidArgsFunction: first(stored(&data, func(k *engine.Container) bool { return k.State == engine.Running })),
+		ValidArgsFunction: first(stored(&data, func(k *run.Container) bool { return k.State == run.Running })),
 		RunE: func(c *cobra.Command, args []string) error {
 			name := args[0]
 			if err := c.Flags().Parse(args[1:]); err != nil { // those after the name
@@ -39,16 +39,16 @@ cannot be run, 127 that there is no such command. It ends with the container at 
 				return usageError{errors.New("no command; name one after --")}
 			}
 			var err error
-			if o.Env, err = engine.Setting(env, os.LookupEnv); err != nil {
+			if o.Env, err = run.Setting(env, os.LookupEnv); err != nil {
 				return usageError{fmt.Errorf("--env: %w", err)}
 			}
 			if term, ok := os.LookupEnv("TERM"); ok { // the terminal is this one
-				o.Env = engine.Environment([]string{"TERM=" + term}, o.Env)
+				o.Env = run.Environment([]string{"TERM=" + term}, o.Env)
 			}
 			if err := userns.Enter(data); err != nil {
 				return err
 			}
-			status, err := engine.NewStore(data).Exec(name, o)
+			status, err := run.NewStore(data).Exec(name, o)
 			return exitStatus{err, status}
 		},
 	}
@@ -62,9 +62,9 @@ cannot be run, 127 that there is no such command. It ends with the container at 
 }
 
 // stored completes a word to the names of this node's containers that are wanted.
-func stored(data *string, wanted func(*engine.Container) bool) cobra.CompletionFunc {
+func stored(data *string, wanted func(*run.Container) bool) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		all, err := engine.NewStore(*data).List()
+		all, err := run.NewStore(*data).List()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

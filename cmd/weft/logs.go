@@ -6,12 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	engine "github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run"
 )
 
 func newLogs() *cobra.Command {
 	var data, tail string
-	var o engine.LogOptions
+	var o run.LogOptions
 	c := &cobra.Command{
 		Use:   "logs [-f] [-t] [--tail N] NAME",
 		Short: "Show what a container in the background has written",
@@ -19,7 +19,7 @@ func newLogs() *cobra.Command {
 error on the standard error. The last 10 to 20 MiB are kept, until weft rm.`,
 		Example:           "  weft logs c1\n  weft logs -f --tail 20 c1\n  weft logs -t c1 2>&1 | less",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: first(stored(&data, func(k *engine.Container) bool { return k.Detached })),
+		ValidArgsFunction: first(stored(&data, func(k *run.Container) bool { return k.Detached })),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			o.Tail = -1
 			if tail != "all" {
@@ -27,7 +27,7 @@ error on the standard error. The last 10 to 20 MiB are kept, until weft rm.`,
 					return usageError{fmt.Errorf("--tail %q; expected a number of lines, or all", tail)}
 				}
 			}
-			return engine.NewStore(data).Logs(c.Context(), args[0], o, c.OutOrStdout(), c.ErrOrStderr())
+			return run.NewStore(data).Logs(c.Context(), args[0], o, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	f := c.Flags()

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	engine "github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run"
 	"github.com/weftnet/weft/engine/userns"
 )
 
@@ -23,17 +23,17 @@ var (
 	commit  = "unknown"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(weft(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run runs the command that args name, and returns the process's exit status: 0, 1 for a failure, 2 for wrong usage, and
+// weft runs the command that args name, and returns the process's exit status: 0, 1 for a failure, 2 for wrong usage, and
 // for commands that run others theirs.
-func run(args []string, stdout, stderr io.Writer) int {
+func weft(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 { // what weft starts itself as, which is no command for people
 		switch args[0] {
 		case userns.HoldCommand:
 			return userns.Hold(args[1:])
-		case engine.InitCommand:
-			return engine.Init(args[1:])
+		case run.InitCommand:
+			return run.Init(args[1:])
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

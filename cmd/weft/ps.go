@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	engine "github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run"
 )
 
 func newPS() *cobra.Command {
@@ -26,15 +26,15 @@ known, and weft rm -f ends what may be left of it.`,
 		Example: "  weft ps\n  weft ps -a --json | jq -r '.[].name'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			list, err := engine.NewStore(data).List()
+			list, err := run.NewStore(data).List()
 			if err != nil {
 				return err
 			}
 			if !all {
-				list = slices.DeleteFunc(list, func(k *engine.Container) bool { return k.State == engine.Exited })
+				list = slices.DeleteFunc(list, func(k *run.Container) bool { return k.State == run.Exited })
 			}
 			if list == nil {
-				list = []*engine.Container{} // [] in JSON
+				list = []*run.Container{} // [] in JSON
 			}
 			return q.show(c, list, func(t *table) { showContainers(t, list, time.Now()) })
 		},
@@ -45,11 +45,11 @@ known, and weft rm -f ends what may be left of it.`,
 	return c
 }
 
-func showContainers(t *table, list []*engine.Container, now time.Time) {
+func showContainers(t *table, list []*run.Container, now time.Time) {
 	t.row("NAME", "COMMAND", "STATUS", "PID", "NETWORKS", "ADDRESSES")
 	for _, k := range list {
 		pid := ""
-		if k.State == engine.Running {
+		if k.State == run.Running {
 			pid = strconv.Itoa(k.Process.PID)
 		}
 		var networks, addresses []string

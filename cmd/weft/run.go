@@ -9,12 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/agent/api"
-	engine "github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run"
 	"github.com/weftnet/weft/engine/userns"
 )
 
 // withOwnStatus marks a command whose status is that of another program: as with Docker, 125 means that weft itself failed.
-var withOwnStatus = map[string]string{failureStatus: fmt.Sprint(engine.StatusFailed)}
+var withOwnStatus = map[string]string{failureStatus: fmt.Sprint(run.StatusFailed)}
 
 // runFlags are those of weft run.
 type runFlags struct {
@@ -24,7 +24,7 @@ type runFlags struct {
 	volumes  []string
 	env      []string
 	detach   bool
-	o        engine.Options
+	o        run.Options
 }
 
 func newRun() *cobra.Command {
@@ -77,7 +77,7 @@ commas: ip=ADDRESS (once for each family), ip6=ADDRESS, alias=NAME (any number),
 // run is the command. With -d it comes here twice: in the process that waits for the start, and in the supervisor, which
 // tells that one how it went.
 func (r *runFlags) run(c *cobra.Command) error {
-	r.o.Ready = engine.Detached()
+	r.o.Ready = run.Detached()
 	r.o.Warn = func(w string) { fmt.Fprintf(c.ErrOrStderr(), "weft: warning: %s\n", w) }
 	status, err := r.walk(c)
 	if r.o.Ready != nil && err != nil {
@@ -92,20 +92,20 @@ func (r *runFlags) run(c *cobra.Command) error {
 func (r *runFlags) walk(c *cobra.Command) (status int, err error) {
 	networks, err := r.complete()
 	if err != nil {
-		return engine.StatusFailed, usageError{err}
+		return run.StatusFailed, usageError{err}
 	}
 	if err := userns.Enter(r.data); err != nil {
-		return engine.StatusFailed, err
+		return run.StatusFailed, err
 	}
 	if r.detach && r.o.Ready == nil {
-		name, status, err := engine.Detach(c.Context(), r.o.Warn)
+		name, status, err := run.Detach(c.Context(), r.o.Warn)
 		if err == nil {
 			fmt.Fprintln(c.OutOrStdout(), name)
 		}
 		return status, err
 	}
 	r.o.Attacher = attacher{api.NewClient(r.socket), networks}
-	return engine.Run(c.Context(), engine.NewStore(r.data), r.o)
+	return run.Run(c.Context(), run.NewStore(r.data), r.o)
 }
 
 // complete reads what the flags say.
@@ -124,18 +124,18 @@ func (r *runFlags) complete() (networks []api.Attachment, err error) {
 		networks = append(networks, a)
 	}
 	for _, s := range r.volumes {
-		v, err := engine.ParseVolume(s)
+		v, err := run.ParseVolume(s)
 		if err != nil {
 			return nil, fmt.Errorf("--volume: %w", err)
 		}
 		r.o.Volumes = append(r.o.Volumes, v)
 	}
-	if r.o.Env, err = engine.Setting(r.env, os.LookupEnv); err != nil {
+	if r.o.Env, err = run.Setting(r.env, os.LookupEnv); err != nil {
 		return nil, fmt.Errorf("--env: %w", err)
 	}
-	r.o.Env = engine.Environment(os.Environ(), r.o.Env)
+	r.o.Env = run.Environment(os.Environ(), r.o.Env)
 	if r.o.Name != "" {
-		if err := engine.CheckName(r.o.Name); err != nil {
+		if err := run.CheckName(r.o.Name); err != nil {
 			return nil, fmt.Errorf("--name: %w", err)
 		}
 	}
@@ -153,16 +153,16 @@ type attacher struct {
 	networks []api.Attachment
 }
 
-func (a attacher) Attach(ctx context.Context, r engine.Request) ([]engine.Endpoint, error) {
+func (a attacher) Attach(ctx context.Context, r run.Request) ([]run.Endpoint, error) {
 	ends, err := a.client.Attach(ctx, api.AttachRequest{
 		Name: r.Name, Hostname: r.Hostname, Service: r.Service, Networks: a.networks, PID: r.PID, Supervisor: r.Supervisor,
 	})
 	if err != nil {
 		return nil, err
 	}
-	list := make([]engine.Endpoint, len(ends))
+	list := make([]run.Endpoint, len(ends))
 	for i, e := range ends {
-		list[i] = engine.Endpoint{Network: e.Network, Interface: e.Interface, Addresses: e.Addresses, Gateways: e.Gateways, Warning: e.Warning}
+		list[i] = run.Endpoint{Network: e.Network, Interface: e.Interface, Addresses: e.Addresses, Gateways: e.Gateways, Warning: e.Warning}
 	}
 	return list, nil
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	engine "github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run"
 	"github.com/weftnet/weft/engine/userns"
 )
 
@@ -22,13 +22,13 @@ some seconds, and wait until they are detached. The containers stay known (weft 
 already is no error. The names of those that have been stopped are printed.`,
 		Example:           "  weft stop c1\n  weft stop -t 1 c1 c2",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: stored(&data, func(k *engine.Container) bool { return k.State == engine.Running }),
+		ValidArgsFunction: stored(&data, func(k *run.Container) bool { return k.State == run.Running }),
 		RunE: func(c *cobra.Command, args []string) error {
 			const most = 1 << 20 // twelve days; what is more cannot be meant
 			if seconds < 0 || seconds > most {
 				return usageError{fmt.Errorf("--time %d; expected seconds, from 0 to %d", seconds, most)}
 			}
-			return forEach(c, data, args, func(s engine.Store, name string) error {
+			return forEach(c, data, args, func(s run.Store, name string) error {
 				return s.Stop(c.Context(), name, time.Duration(seconds)*time.Second)
 			})
 		},
@@ -48,9 +48,9 @@ func newRemove() *cobra.Command {
 whose processes are killed, and those whose supervisor is gone. The names of those that have been removed are printed.`,
 		Example:           "  weft rm c1\n  weft rm -f c1 c2",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: stored(&data, func(k *engine.Container) bool { return force || k.State == engine.Exited || k.State == engine.Dead }),
+		ValidArgsFunction: stored(&data, func(k *run.Container) bool { return force || k.State == run.Exited || k.State == run.Dead }),
 		RunE: func(c *cobra.Command, args []string) error {
-			return forEach(c, data, args, func(s engine.Store, name string) error {
+			return forEach(c, data, args, func(s run.Store, name string) error {
 				return s.Remove(c.Context(), name, force)
 			})
 		},
@@ -61,13 +61,13 @@ whose processes are killed, and those whose supervisor is gone. The names of tho
 }
 
 // forEach does something to several containers, prints the names of those with which it went well, and returns all errors.
-func forEach(c *cobra.Command, data string, names []string, do func(engine.Store, string) error) error {
+func forEach(c *cobra.Command, data string, names []string, do func(run.Store, string) error) error {
 	if err := userns.Enter(data); err != nil {
 		return err
 	}
 	var all error
 	for _, name := range names {
-		if err := do(engine.NewStore(data), name); err != nil {
+		if err := do(run.NewStore(data), name); err != nil {
 			all = errors.Join(all, err)
 			continue
 		}

@@ -25,6 +25,7 @@ import (
 type Options struct {
 	Dir   string // of its data
 	Ports Ports
+	PID   int // of the agent if it runs already: the ports that it holds are as they should be
 }
 
 // Ports are those of an agent. Zero ones are not checked.
@@ -44,7 +45,7 @@ func examine(o Options, s system) []api.Check {
 	if s.rootless {
 		all = append(all, s.nsenter(), s.subordinate(), s.lowPorts(), s.lingering())
 	}
-	all = append(all, s.ports(o.Ports)...)
+	all = append(all, s.ports(o)...)
 	return append(all, s.buffers(), s.time(), s.disk(o.Dir))
 }
 

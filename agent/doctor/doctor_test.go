@@ -264,15 +264,18 @@ func process(command string) func(*system) {
 func TestPortsOfTheAgentItselfAreFine(t *testing.T) {
 	s := sound(t, map[string]string{"/proc/self/net/udp": "   0: 0100007F:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000  1000        0 77 2 0 0\n"})
 	process("weft")(&s)
-	c := s.port("udp", 4789, "VXLAN", "--vxlan-port")
-	if c.Level != api.CheckOK || c.Found != "held by weft, process 123" {
+	vxlan := use{"udp", 4789, "VXLAN", "--vxlan-port"}
+	if c := s.port(vxlan, 123); c.Level != api.CheckOK || c.Found != "held by the agent for VXLAN" {
 		t.Errorf("%+v", c)
+	}
+	if c := s.port(vxlan, 0); c.Level != api.CheckFail || !strings.Contains(c.Found, "process 123 (weft)") {
+		t.Errorf("another user's agent: %+v", c)
 	}
 }
 
 func TestConnectionsFromAPortDoNotHoldIt(t *testing.T) {
 	s := sound(t, map[string]string{"/proc/self/net/tcp": "   0: 0100007F:1CCD 0100007F:0050 01 00000000:00000000 00:00000000 00000000  1000        0 77 2 0 0\n"})
-	if c := s.port("tcp", 7373, "node API", "--listen-port"); c.Level != api.CheckOK {
+	if c := s.port(use{"tcp", 7373, "node API", "--listen-port"}, 0); c.Level != api.CheckOK {
 		t.Errorf("%+v", c)
 	}
 }
@@ -295,14 +298,14 @@ func TestPortIsSeenOnThisHost(t *testing.T) {
 	udpPort := uint16(udp.LocalAddr().(*net.UDPAddr).Port)
 	want := fmt.Sprintf("process %d (", os.Getpid())
 	for network, port := range map[string]uint16{"tcp": tcpPort, "udp": udpPort} {
-		if c := s.port(network, port, "it", "--x"); c.Level != api.CheckFail || !strings.Contains(c.Found, want) {
+		if c := s.port(use{network, port, "it", "--x"}, 0); c.Level != api.CheckFail || !strings.Contains(c.Found, want) {
 			t.Errorf("%s: %+v; want %q", network, c, want)
 		}
 	}
 	lis.Close()
 	udp.Close()
 	for network, port := range map[string]uint16{"tcp": tcpPort, "udp": udpPort} {
-		if c := s.port(network, port, "it", "--x"); c.Level != api.CheckOK {
+		if c := s.port(use{network, port, "it", "--x"}, 0); c.Level != api.CheckOK {
 			t.Errorf("%s: %+v after it was closed", network, c)
 		}
 	}

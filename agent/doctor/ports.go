@@ -30,60 +30,63 @@ const (
 	udpEstablished = 0x01
 )
 
+// use is what the agent does with a port.
+type use struct {
+	network string
+	port    uint16
+	what    string
+	change  string // how to have another one
+}
+
 // ports checks that the agent's ports are free, or the agent's already.
-func (s system) ports(p Ports) []api.Check {
+func (s system) ports(o Options) []api.Check {
 	var all []api.Check
-	for _, w := range []struct {
-		network string
-		port    uint16
-		use     string
-		flag    string
-	}{
-		{"tcp", p.API, "node API", "--listen-port"},
-		{"tcp", p.Gossip, "gossip", "--gossip-port"},
-		{"udp", p.Gossip, "gossip", "--gossip-port"},
-		{"udp", p.VXLAN, "VXLAN", "--vxlan-port"},
+	for _, u := range []use{
+		{"tcp", o.Ports.API, "node API", "weft agent --listen-port"},
+		{"tcp", o.Ports.Gossip, "gossip", "weft agent --gossip-port"},
+		{"udp", o.Ports.Gossip, "gossip", "weft agent --gossip-port"},
+		{"udp", o.Ports.VXLAN, "VXLAN", "weft agent --vxlan-port, the same on all nodes"},
 	} {
-		if w.port != 0 {
-			all = append(all, s.port(w.network, w.port, w.use, w.flag))
+		if u.port != 0 {
+			all = append(all, s.port(u, o.PID))
 		}
 	}
 	return all
 }
 
 // port checks one port. It reads the list of sockets instead of taking the port: an agent may start at this moment.
-func (s system) port(network string, port uint16, use, flag string) api.Check {
-	name := fmt.Sprintf("port %d/%s", port, network)
+func (s system) port(u use, agent int) api.Check {
+	name := fmt.Sprintf("port %d/%s", u.port, u.network)
 	var taken []socket
-	for _, file := range []string{network, network + "6"} {
+	for _, file := range []string{u.network, u.network + "6"} {
 		all, err := s.sockets(file)
-		if errors.Is(err, fs.ErrNotExist) && file != network {
+		if errors.Is(err, fs.ErrNotExist) && file != u.network {
 			continue // a kernel without IPv6
 		}
 		if err != nil {
 			return warn(name, "ss -lntup shows who holds ports", "cannot be looked up: %v", err)
 		}
 		for _, k := range all {
-			if k.port == port {
+			if k.port == u.port {
 				taken = append(taken, k)
 			}
 		}
 	}
 	if len(taken) == 0 {
-		return ok(name, "free for %s", use)
+		return ok(name, "free for %s", u.what)
 	}
 	pid, command := s.owner(taken)
-	remedy := fmt.Sprintf("stop it, or give the agent another port: weft agent %s", flag)
+	remedy := "stop it, or give the agent another port: " + u.change
 	switch {
-	case command == "weft":
-		return ok(name, "held by weft, process %d", pid)
+	case pid != 0 && pid == agent:
+		return ok(name, "held by the agent for %s", u.what)
 	case pid != 0:
-		return fail(name, remedy, "%s needs it, and process %d (%s) holds it", use, pid, command)
+		return fail(name, remedy, "%s needs it, and process %d (%s) holds it", u.what, pid, command)
 	case taken[0].uid != s.uid && s.uid != 0:
-		return fail(name, remedy, "%s needs it, and a process of user %d, or the kernel, holds it", use, taken[0].uid)
+		return fail(name, remedy, "%s needs it, and a process of user %d, or the kernel, holds it", u.what, taken[0].uid)
 	}
-	return fail(name, "remove the device (ip -d link show type vxlan; Docker Swarm's are in /run/docker/netns), or give the agent another port: weft agent "+flag,
-		"%s needs it, and the kernel holds it: a VXLAN device, perhaps of Docker Swarm", use)
+	return fail(name, "remove the device (ip -d link show type vxlan; Docker Swarm's are in /run/docker/netns), or give the agent another port: "+u.change,
+		"%s needs it, and the kernel holds it: a VXLAN device, perhaps of Docker Swarm", u.what)
 }
 
 // sockets reads the sockets that keep a port, out of a table of /proc/self/net.

@@ -30,7 +30,9 @@ most warnings.`,
 			if probe {
 				return doctor.Probe(c.OutOrStdout())
 			}
-			checks := append(doctor.Host(o), asked(c, q)...)
+			var own []api.Check
+			own, o.PID = asked(c, q)
+			checks := append(doctor.Host(o), own...)
 			if err := q.show(c, checks, func(t *table) { showChecks(t, checks) }); err != nil {
 				return err
 			}
@@ -48,13 +50,13 @@ most warnings.`,
 	return c
 }
 
-// asked is what the agent says of itself, if there is one.
-func asked(c *cobra.Command, q question) []api.Check {
+// asked is what the agent says of itself, and its PID, if there is one.
+func asked(c *cobra.Command, q question) (checks []api.Check, pid int) {
 	status, err := q.client().Status(c.Context())
 	if err != nil {
-		return []api.Check{{Name: "agent", Level: api.CheckWarn, Found: err.Error(), Remedy: "weft agent"}}
+		return []api.Check{{Name: "agent", Level: api.CheckWarn, Found: err.Error(), Remedy: "weft agent"}}, 0
 	}
-	checks := []api.Check{{Name: "agent", Level: api.CheckOK, Found: fmt.Sprintf("node %s answers, process %d", status.Node, status.PID)}}
+	checks = []api.Check{{Name: "agent", Level: api.CheckOK, Found: fmt.Sprintf("answers, process %d", status.PID)}}
 	for _, p := range status.Problems {
 		checks = append(checks, api.Check{Name: "agent", Level: api.CheckWarn, Found: p})
 	}
@@ -66,7 +68,7 @@ func asked(c *cobra.Command, q question) []api.Check {
 	case err != nil:
 		checks = append(checks, api.Check{Name: "cluster", Level: api.CheckFail, Found: err.Error()})
 	}
-	return append(checks, own...)
+	return append(checks, own...), status.PID
 }
 
 func showChecks(t *table, checks []api.Check) {

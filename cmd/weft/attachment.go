@@ -19,7 +19,7 @@ func parseAttachment(s string) (api.Attachment, error) {
 	network, options, given := strings.Cut(s, ":")
 	a := api.Attachment{Network: network}
 	if network == "" || strings.ContainsAny(network, "/,= \t\n") {
-		return a, fmt.Errorf("network %q; expected NET or NET:ip=ADDRESS,alias=NAME,...", s)
+		return a, fmt.Errorf("network %q; expected NET, or NET:ip=ADDRESS,alias=NAME and so on", s)
 	}
 	if !given {
 		return a, nil
@@ -42,7 +42,7 @@ func setAttachment(a *api.Attachment, key, value string) error {
 		return addAddress(a, key, value)
 	case "alias":
 		if strings.ContainsAny(value, "/:= \t\n") {
-			return fmt.Errorf("alias %q; expected a name of letters, digits, - and .", value)
+			return fmt.Errorf("alias %q; expected a name of letters, digits, dots, - and _", value)
 		}
 		a.Aliases = append(a.Aliases, value)
 	case "mac":

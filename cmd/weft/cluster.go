@@ -77,8 +77,8 @@ func newClusterBackup() *cobra.Command {
 		Short: "Write the state of the cluster into a file",
 		Long: `Write the whole state of the cluster into FILE, with mode 0600; - is standard output. It takes a manager.
 
-The file holds all secrets of the cluster, the key of its certificate authority too: keep it as such. weft cluster restore makes
-a manager of it when more than half of the managers are lost for ever.`,
+The file holds all secrets of the cluster, the key of its certificate authority too: keep it as such. weft cluster restore
+makes a manager of it when more than half of the managers are lost for ever.`,
 		Example: "  weft cluster backup /srv/backup/weft-$(date +%F)",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

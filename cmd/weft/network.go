@@ -58,9 +58,10 @@ or remove those containers first (weft endpoint ls --network NETWORK).`,
 func newNetworkPrune() *cobra.Command {
 	var q question
 	c := &cobra.Command{
-		Use:     "prune",
-		Short:   "Remove all networks that nobody uses",
-		Long:    `Remove all networks that no container of any node uses, but ingress. Nothing is asked back; the names of those removed are printed.`,
+		Use:   "prune",
+		Short: "Remove all networks that nobody uses",
+		Long: `Remove all networks that no container of any node uses, but ingress. Nothing is asked back. It prints the names of those that
+it removed.`,
 		Example: "  weft network prune\n  weft network prune --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -63,7 +63,7 @@ Options, by --opt:
 type networkOptions struct {
 	driver                                string
 	subnets, ranges, gateways, aux        []string
-	ipv6, internal, attachable, encrypted bool
+	ipv6, internal, attachable bool
 	labels, options                       []string
 }
 

@@ -16,7 +16,8 @@ func newNode() *cobra.Command {
 	c.AddCommand(newNodeList(), newNodeInspect(), newNodeRemove(),
 		nodeChange("promote", "Make workers managers", `Make workers managers. Have 1, 3 or 5 of them: changes take more than half of the managers, so that 3 survive the loss of one,
 and 5 of two.`, api.MemberChange{Role: "manager"}),
-		nodeChange("demote", "Make managers workers", `Make managers workers. The last manager cannot be demoted. Those that stay must be able to agree: demote one at a time.`,
+		nodeChange("demote", "Make managers workers", `Make managers workers. The last manager cannot be demoted. Those that stay must be able to agree: demote one at a
+time.`,
 			api.MemberChange{Role: "worker"}),
 		nodeChange("drain", "Let nodes take no new containers", `Let nodes take no new containers. What is attached stays attached, until it is detached or stopped.`,
 			api.MemberChange{Availability: "drain"}),

@@ -39,8 +39,7 @@ is set, otherwise $XDG_RUNTIME_DIR/weft.sock or /run/weft.sock.`,
 		}
 	}
 	root.SetHelpCommandGroupID(aboutGroup)
-	root.SetCompletionCommandGroupID(aboutGroup)
-	root.InitDefaultCompletionCmd()
+	root.CompletionOptions.DisableDefaultCmd = true // ours takes one argument, as the other commands do
 	tellUsage(root)
 	return root
 }
@@ -57,8 +56,9 @@ func groups() []commandGroup {
 	return []commandGroup{
 		{"The cluster", []*cobra.Command{newInit(), newJoin(), newLeave(), newToken(), newNode(), newCluster()}},
 		{"Networks", []*cobra.Command{newNetwork(), newAttach(), newDetach(), newEndpoint(), newIPAM()}},
+		{"Containers", []*cobra.Command{newRun(), newExec(), newPS(), newLogs(), newStop(), newRemove()}},
 		{"This node", []*cobra.Command{newAgent(), newStatus(), newDoctor(), newFDB(), newPort(), newStats(), newCapture()}},
-		{aboutGroup, []*cobra.Command{newDemo(), newBench(), newVersion()}},
+		{aboutGroup, []*cobra.Command{newDemo(), newBench(), newCompletion(), newVersion()}},
 	}
 }
 

@@ -17,14 +17,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weftnet/weft/agent/static"
 	"github.com/weftnet/weft/internal/lab"
 )
 
 // TestMain lets the test binary be weft: the demo starts agents as /proc/self/exe.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
-		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(weft(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
@@ -45,7 +44,16 @@ func TestExitStatusAndMessageTellUsageFromFailure(t *testing.T) {
 		{"port lst", 2, `weft port has no command "lst"`},
 		{"fdb extra", 2, `unknown command "extra" for "weft fdb"`},
 		{"fdb --nonsense", 2, "unknown flag: --nonsense\nSee weft fdb --help."},
-		{"agent", 2, "--static is missing"},
+		{"agent --static= ", 2, "--static is empty"},
+		{"agent --static x --advertise 192.0.2.1", 2, "--advertise beside --static"},
+		{"agent --static x --data-dir y", 2, "--data-dir beside --static"},
+		{"agent --advertise host.example", 2, `--advertise "host.example"; expected an address`},
+		{"agent --advertise 0.0.0.0", 2, "expected an address of this host"},
+		{"agent --profile man", 2, `--profile "man"; expected lan or wan`},
+		{"agent --data-dir=", 2, "--data-dir is empty"},
+		{"agent --listen-port 0", 2, "expected --listen-port"},
+		{"agent --gossip-port 7373", 2, "expected gossip's to be another"},
+		{"agent --vxlan-port 65536", 2, "65536"},
 		{"agent --static x --log-level loud", 2, `--log-level "loud"; expected debug, info, warn or error`},
 		{"agent --static " + nowhere, 1, "no such file"},
 		{"status --socket " + nowhere, 1, "no agent at " + nowhere},
@@ -60,7 +68,7 @@ func TestExitStatusAndMessageTellUsageFromFailure(t *testing.T) {
 	} {
 		t.Run("weft "+strings.ReplaceAll(c.args, nowhere, "none"), func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			status := run(strings.Fields(c.args), &stdout, &stderr)
+			status := weft(strings.Fields(c.args), &stdout, &stderr)
 			if status != c.status || !strings.Contains(stderr.String(), c.stderr) {
 				t.Errorf("status %d and %q, expected %d and %q", status, stderr.String(), c.status, c.stderr)
 			}
@@ -73,7 +81,7 @@ func TestExitStatusAndMessageTellUsageFromFailure(t *testing.T) {
 
 func TestVersionIsReadableByProgramsToo(t *testing.T) {
 	var out bytes.Buffer
-	if status := run([]string{"version", "--json"}, &out, os.Stderr); status != 0 {
+	if status := weft([]string{"version", "--json"}, &out, os.Stderr); status != 0 {
 		t.Fatalf("status %d", status)
 	}
 	var v map[string]string
@@ -85,7 +93,7 @@ func TestVersionIsReadableByProgramsToo(t *testing.T) {
 func TestEveryCommandExplainsItself(t *testing.T) {
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
-		if c.Hidden || c.Name() == "help" || c.Name() == "completion" {
+		if c.Hidden || c.Name() == "help" {
 			return
 		}
 		if c.Short == "" || c.HasParent() && c.Runnable() && c.Args == nil {
@@ -118,7 +126,7 @@ func TestDemoHoldsItsChecksAndLeavesNothing(t *testing.T) {
 	needsNamespaces(t)
 	before := leftovers(t)
 	var stdout, stderr bytes.Buffer
-	if status := run([]string{"demo"}, &stdout, &stderr); status != 0 {
+	if status := weft([]string{"demo"}, &stdout, &stderr); status != 0 {
 		t.Fatalf("status %d\n%s%s", status, stdout.String(), stderr.String())
 	}
 	if n := strings.Count(stdout.String(), "  ok      "); n != 10 {
@@ -170,23 +178,6 @@ func TestDemoCleansUpWhenInterrupted(t *testing.T) {
 	lab.Must(t, err)
 }
 
-func TestDemoConfigsAreSound(t *testing.T) {
-	needsNamespaces(t)
-	d := &demo{}
-	for range 6 {
-		d.hosts = append(d.hosts, lab.T(t, "x"))
-	}
-	for i := range 2 {
-		cfg, err := static.Parse([]byte(d.config(i)))
-		if err != nil {
-			t.Fatalf("%v\n%s", err, d.config(i))
-		}
-		if n := cfg.Networks[0]; len(n.Endpoints) != 2 || len(n.Remotes) != 2 || cfg.Underlay.Address != underlay(i) {
-			t.Errorf("node %d: %+v", i, cfg)
-		}
-	}
-}
-
 // node runs an agent with two containers in hosts of its own, and returns the containers and the agent's socket.
 func node(t *testing.T) (c1, c2 *lab.Host, socket string) {
 	t.Helper()
@@ -217,7 +208,7 @@ networks:
 			t.Logf("the agent said:\n%s", log.String())
 		}
 	})
-	lab.Eventually(t, func() bool { return weft(t, "status", "--socket", socket).status == 0 }, 10*time.Second)
+	lab.Eventually(t, func() bool { return call(t, "status", "--socket", socket).status == 0 }, 10*time.Second)
 	return c1, c2, socket
 }
 
@@ -227,10 +218,10 @@ type outcome struct {
 	stdout, stderr string
 }
 
-func weft(t *testing.T, args ...string) outcome {
+func call(t *testing.T, args ...string) outcome {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	status := run(args, &stdout, &stderr)
+	status := weft(args, &stdout, &stderr)
 	return outcome{status, stdout.String(), stderr.String()}
 }
 
@@ -248,17 +239,17 @@ func TestCommandsShowARunningAgent(t *testing.T) {
 		{"stats", []string{"Tunnel at 192.0.2.1:4789", "Refused", "THREAD"}},
 	} {
 		args := append(strings.Fields(c.args), "--socket", socket)
-		human := weft(t, args...)
+		human := call(t, args...)
 		for _, w := range c.want {
 			if !strings.Contains(human.stdout, w) {
 				t.Errorf("weft %s does not show %q:\n%s%s", c.args, w, human.stdout, human.stderr)
 			}
 		}
-		if j := weft(t, append(args, "--json")...); j.status != 0 || !json.Valid([]byte(j.stdout)) {
+		if j := call(t, append(args, "--json")...); j.status != 0 || !json.Valid([]byte(j.stdout)) {
 			t.Errorf("weft %s --json: status %d, %q", c.args, j.status, j.stdout)
 		}
 	}
-	if o := weft(t, "fdb", "--network", "net9", "--socket", socket); o.status != 1 || !strings.Contains(o.stderr, `no network "net9"; this node has net1`) {
+	if o := call(t, "fdb", "--network", "net9", "--socket", socket); o.status != 1 || !strings.Contains(o.stderr, `no network "net9"; this node has net1`) {
 		t.Errorf("an unknown network: %+v", o)
 	}
 }
@@ -270,7 +261,7 @@ func TestCaptureOfAPingShowsItInAndOut(t *testing.T) {
 	done := make(chan outcome, 1)
 	// ARP is answered by the agent: of a single ping that leaves the request and the reply, each at two ports.
 	go func() {
-		done <- weft(t, "capture", "--socket", socket, "--host", "10.77.0.3", "--count", "6", "--duration", "20s", "-w", file)
+		done <- call(t, "capture", "--socket", socket, "--host", "10.77.0.3", "--count", "6", "--duration", "20s", "-w", file)
 	}()
 	lab.Eventually(t, func() bool { info, err := os.Stat(file); return err == nil && info.Size() > 0 }, 10*time.Second)
 	if out, err := c1.Command("ping", "-n", "-c", "3", "-i", "0.05", "10.77.0.3").CombinedOutput(); err != nil {
@@ -332,7 +323,7 @@ func TestCaptureRefusesATerminal(t *testing.T) {
 	signal.Ignore(syscall.SIGHUP)
 	defer signal.Reset(syscall.SIGHUP)
 	var stderr bytes.Buffer
-	if status := run([]string{"capture"}, pty, &stderr); status != 2 || !strings.Contains(stderr.String(), "-w FILE") {
+	if status := weft([]string{"capture"}, pty, &stderr); status != 2 || !strings.Contains(stderr.String(), "-w FILE") {
 		t.Errorf("status %d, %q", status, stderr.String())
 	}
 }

@@ -61,10 +61,10 @@ Options, by --opt:
 
 // networkOptions are the flags of weft network create.
 type networkOptions struct {
-	driver                                string
-	subnets, ranges, gateways, aux        []string
-	ipv6, internal, attachable bool
-	labels, options                       []string
+	driver                         string
+	subnets, ranges, gateways, aux []string
+	ipv6, internal, attachable     bool
+	labels, options                []string
 }
 
 func (o *networkOptions) flags(c *cobra.Command) {

@@ -46,6 +46,8 @@ type cluster struct {
 	net   *simnet.Network
 	dir   *directory
 	nodes []*node
+
+	forget time.Duration // of nodes that start from now on
 }
 
 type node struct {
@@ -112,7 +114,7 @@ func (n *node) start() {
 	}
 	n.Gossip, err = New(Config{
 		Self: identity.IDOf(publicKey(n.key)), Key: n.key, Bind: simnet.Addr(n.i), Directory: n.c.dir,
-		Transport: tr, Keys: ring('g', 1), Rand: rand.New(rand.NewPCG(uint64(n.i), 1)),
+		Transport: tr, Forget: n.c.forget, Keys: ring('g', 1), Rand: rand.New(rand.NewPCG(uint64(n.i), 1)),
 	})
 	if err != nil {
 		n.c.Fatal(err)
@@ -221,6 +223,25 @@ func (n *node) sees(network state.NetworkID, want ...string) bool {
 		}
 	}
 	return len(got) == len(want)
+}
+
+// holds reports whether a node has a table of a network, and what is asked of it holds.
+func (n *node) holds(network state.NetworkID, ask func(t *table) bool) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := n.tables[network]
+	return t != nil && (ask == nil || ask(t))
+}
+
+// value is what a node has of another, hidden or not.
+func (n *node) value(network state.NetworkID, of int, key string) (value string) {
+	n.holds(network, func(t *table) bool {
+		if e := t.get(idOf(of), key); e != nil {
+			value = string(e.Value)
+		}
+		return true
+	})
+	return value
 }
 
 // all reports whether f holds for all of the nodes.

@@ -52,7 +52,7 @@ func TestOnlyThoseWhoTakePartHoldOrAreSentRecords(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		for _, n := range c.nodes[2:] {
-			if got := n.Records(red); len(got) != 0 || n.tables[red] != nil {
+			if got := n.Records(red); len(got) != 0 || n.holds(red, nil) {
 				t.Errorf("node %d, which takes no part, holds %v", n.i, got)
 			}
 		}
@@ -299,7 +299,7 @@ func TestARemovedNodeAndItsRecordsGoAtOnce(t *testing.T) {
 			if !n.sees(red, "0/a=1", "1/a=1", "2/a=1") {
 				t.Errorf("node %d sees %v", n.i, n.visible(red))
 			}
-			if n.tables[red].owners[removed.cfg.Self] != nil {
+			if n.holds(red, func(t *table) bool { return t.owners[removed.cfg.Self] != nil }) {
 				t.Errorf("node %d keeps records of the removed node", n.i)
 			}
 			if len(n.Members()) != 3 {

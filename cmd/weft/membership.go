@@ -46,7 +46,7 @@ which overlaps neither another network nor any route that any node has.`,
 			if q.json {
 				return q.show(c, tokens, nil)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "The cluster is made; this node is its first manager.\n")
+			fmt.Fprintf(c.OutOrStdout(), "The cluster is made; this node is its first manager.\n\n")
 			sayJoin(c.OutOrStdout(), "worker", tokens.Worker, tokens.Remote)
 			sayJoin(c.OutOrStdout(), "manager", tokens.Manager, tokens.Remote)
 			return nil
@@ -62,7 +62,7 @@ which overlaps neither another network nor any route that any node has.`,
 
 // sayJoin prints how a node joins.
 func sayJoin(w io.Writer, role, token string, remote netip.AddrPort) {
-	fmt.Fprintf(w, "\nTo add a %s to this cluster, run on the node that shall join:\n\n    weft join --token %s %s\n", role, token, remote)
+	fmt.Fprintf(w, "To add a %s to this cluster, run on the node that shall join:\n\n    weft join --token %s %s\n\n", role, token, remote)
 }
 
 func newJoin() *cobra.Command {

@@ -160,10 +160,6 @@ func Run(ctx context.Context, store Store, o Options) (status int, err error) {
 	}
 	if o.Ready != nil {
 		o.Ready.tell(outcome{Name: o.Name, Warnings: s.warnings()})
-	} else {
-		for _, w := range s.warnings() {
-			o.Warn(w)
-		}
 	}
 	return s.supervise()
 }

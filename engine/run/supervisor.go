@@ -122,6 +122,11 @@ func (s *supervisor) start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("attach container %s: %w", s.c.Name, err)
 	}
+	if s.opts.Ready == nil { // otherwise Detach says it
+		for _, w := range s.warnings() {
+			s.opts.Warn(w)
+		}
+	}
 	if err := errors.Join(s.folder.furnish(s.c), s.folder.save(s.c)); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/state"
+	"github.com/weftnet/weft/gossip/record"
 	"github.com/weftnet/weft/internal/simnet"
 )
 
@@ -80,6 +81,16 @@ func keyOf(i int) ed25519.PrivateKey {
 	seed := make([]byte, ed25519.SeedSize)
 	binary.BigEndian.PutUint64(seed, uint64(i+1))
 	return ed25519.NewKeyFromSeed(seed)
+}
+
+func signed(t testing.TB, i int, network state.NetworkID, r record.Record) *record.Record {
+	t.Helper()
+	r.Owner = idOf(i)
+	out, err := record.New(keyOf(i), network, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func publicKey(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }

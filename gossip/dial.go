@@ -3,67 +3,10 @@ package gossip
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
 )
-
-// recheckTime is how often a suspected member is pinged.
-const recheckTime = 2 * time.Second
-
-// A member counts as suspected when none of that many pings, that far apart, is answered.
-const (
-	pings   = 3
-	pingGap = 100 * time.Millisecond
-)
-
-// check pings a member that was silent, and ends or begins the suspicion.
-func (g *Gossip) check(m *member) {
-	g.mu.Lock()
-	node := *m.node
-	g.mu.Unlock()
-	answers := make(chan error, pings)
-	for i := range pings {
-		if !g.goDo(func() {
-			select {
-			case <-time.After(time.Duration(i) * pingGap):
-				_, err := g.list.Ping(node.Name, net.UDPAddrFromAddrPort(addrOf(&node)))
-				answers <- err
-			case <-g.done:
-				answers <- ErrClosed
-			}
-		}) {
-			answers <- ErrClosed
-		}
-	}
-	answered := false
-	for range pings {
-		if <-answers == nil {
-			answered = true
-			break
-		}
-	}
-	g.mu.Lock()
-	now := time.Now()
-	m.checking, m.checked = false, now
-	var out []letter
-	switch {
-	case g.closed:
-	case answered:
-		m.heard, m.asked = now, time.Time{}
-		if m.state == Suspect {
-			g.live(m, Alive)
-			g.greet = append(g.greet, m.id)
-		}
-	case m.state == Alive:
-		m.asked = time.Time{}
-		g.live(m, Suspect)
-		out = g.rumour(m)
-	}
-	g.mu.Unlock()
-	g.post(out)
-}
 
 // dial is when an address that is no member's is tried next.
 type dial struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/state"
 	"github.com/weftnet/weft/gossip/record"
+	"github.com/weftnet/weft/gossip/wire"
 )
 
 // smallTable is up to how many owners the digests of all are sent at once, without those of the buckets first.
@@ -17,14 +18,14 @@ const smallTable = 48
 const fetchTime = 3 * time.Second
 
 // sender returns the member that a message is answered to, if it may have the network's messages. g.mu is held.
-func (g *Gossip) sender(h head) (*member, reason) {
-	m := g.members[h.sender]
+func (g *Gossip) sender(h wire.Head) (*member, reason) {
+	m := g.members[h.Sender]
 	switch {
 	case m == nil || m.node == nil:
 		return nil, unknownSender
-	case !h.network.IsZero() && !g.takesPart(h.sender, g.tables[h.network]):
+	case !h.Network.IsZero() && !g.takesPart(h.Sender, g.tables[h.Network]):
 		return nil, notMember
-	case g.tables[h.network] == nil:
+	case g.tables[h.Network] == nil:
 		return nil, unknownNetwork
 	}
 	return m, accepted
@@ -40,7 +41,7 @@ func (g *Gossip) takesPart(id identity.NodeID, t *table) bool {
 }
 
 // answer runs f with the table and the member that a message of a network is answered to.
-func (g *Gossip) answer(h head, f func(t *table, m *member) []letter) []letter {
+func (g *Gossip) answer(h wire.Head, f func(t *table, m *member) []letter) []letter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	m, why := g.sender(h)
@@ -48,41 +49,41 @@ func (g *Gossip) answer(h head, f func(t *table, m *member) []letter) []letter {
 		g.count.refuse(why)
 		return nil
 	}
-	return f(g.tables[h.network], m)
+	return f(g.tables[h.Network], m)
 }
 
 // onDigest compares digests. A first one is answered, and the answer, if it differs, is followed up.
-func (g *Gossip) onDigest(h head, body []byte) ([]letter, error) {
-	d, err := parseDigests(body)
+func (g *Gossip) onDigest(h wire.Head, body []byte) ([]letter, error) {
+	d, err := wire.ParseDigests(body)
 	if err != nil {
 		return nil, err
 	}
-	d.attached = slices.DeleteFunc(d.attached, func(r *record.Record) bool { return r.Owner != h.sender })
-	g.offer(state.NetworkID{}, d.attached, false)
+	d.Attached = slices.DeleteFunc(d.Attached, func(r *record.Record) bool { return r.Owner != h.Sender })
+	g.offer(state.NetworkID{}, d.Attached, false)
 	return g.answer(h, func(_ *table, m *member) (out []letter) {
 		now := time.Now()
-		reply := digests{answer: true}
-		for _, s := range d.sums {
-			t := g.tables[s.network]
+		reply := wire.Digests{Answer: true}
+		for _, s := range d.Sums {
+			t := g.tables[s.Network]
 			if t == nil || !g.takesPart(m.id, t) {
 				g.count.refuse(notMember)
 				continue
 			}
-			if !d.answer {
-				reply.sums = append(reply.sums, netDigest{s.network, t.digest})
+			if !d.Answer {
+				reply.Sums = append(reply.Sums, wire.Sum{Network: s.Network, Digest: t.digest})
 			}
-			if s.digest == t.digest {
+			if s.Digest == t.digest {
 				g.count.equal.Add(1)
 				g.caughtUp(t, now)
 				continue
 			}
 			g.count.differ.Add(1)
-			if d.answer {
+			if d.Answer {
 				out = append(out, g.descend(t, m, now))
 			}
 		}
-		if len(reply.sums) > 0 {
-			out = append(out, g.letter(g.cluster(), m, digestKind, reply.append(nil)))
+		if len(reply.Sums) > 0 {
+			out = append(out, g.letter(g.cluster(), m, wire.Digest, reply.Append(nil)))
 		}
 		return slices.DeleteFunc(out, func(l letter) bool { return l.to == nil })
 	}), nil
@@ -105,82 +106,82 @@ func (g *Gossip) descend(t *table, m *member, now time.Time) letter {
 			return letter{}
 		}
 		t.fetch = fetch{token: g.cfg.Rand.Uint64() | 1, since: now, got: make(map[uint16]bool)}
-		return g.letter(t, m, wantKind, wants{token: t.fetch.token}.append(nil))
+		return g.letter(t, m, wire.Want, wire.Wants{Token: t.fetch.token}.Append(nil))
 	}
 	if len(t.owners) <= smallTable {
-		return g.letter(t, m, ownersKind, t.ownerSums(1<<buckets-1).append(nil))
+		return g.letter(t, m, wire.Owners, t.ownerSums(1<<buckets-1).Append(nil))
 	}
-	var sums bucketSums
+	var sums wire.BucketSums
 	for i, d := range t.buckets {
-		sums[i] = shorten(d)
+		sums[i] = wire.Shorten(d)
 	}
-	return g.letter(t, m, bucketsKind, sums.append(nil))
+	return g.letter(t, m, wire.Buckets, sums.Append(nil))
 }
 
 // ownerSums lists the owners in some buckets, and those that were dropped.
-func (t *table) ownerSums(mask uint16) ownerSums {
-	s := ownerSums{mask: mask}
+func (t *table) ownerSums(mask uint16) wire.OwnerSums {
+	s := wire.OwnerSums{Mask: mask}
 	for _, id := range t.sortedOwners(mask) {
-		s.sums = append(s.sums, ownerSum{id, shorten(t.owners[id].digest)})
+		s.Sums = append(s.Sums, wire.OwnerSum{Owner: id, Digest: wire.Shorten(t.owners[id].digest)})
 	}
 	for id := range t.gone {
 		if mask&(1<<bucketOf(id)) != 0 {
-			s.sums = append(s.sums, ownerSum{owner: id})
+			s.Sums = append(s.Sums, wire.OwnerSum{Owner: id})
 		}
 	}
 	return s
 }
 
-func (g *Gossip) onBuckets(h head, body []byte) ([]letter, error) {
-	theirs, err := parseBuckets(body)
+func (g *Gossip) onBuckets(h wire.Head, body []byte) ([]letter, error) {
+	theirs, err := wire.ParseBuckets(body)
 	if err != nil {
 		return nil, err
 	}
 	return g.answer(h, func(t *table, m *member) []letter {
 		var mask uint16
 		for i, d := range theirs {
-			if d != shorten(t.buckets[i]) {
+			if d != wire.Shorten(t.buckets[i]) {
 				mask |= 1 << i
 			}
 		}
 		if mask == 0 {
 			return nil
 		}
-		return []letter{g.letter(t, m, ownersKind, t.ownerSums(mask).append(nil))}
+		return []letter{g.letter(t, m, wire.Owners, t.ownerSums(mask).Append(nil))}
 	}), nil
 }
 
-func (g *Gossip) onOwners(h head, body []byte) ([]letter, error) {
-	theirs, err := parseOwners(body)
+func (g *Gossip) onOwners(h wire.Head, body []byte) ([]letter, error) {
+	theirs, err := wire.ParseOwners(body)
 	if err != nil {
 		return nil, err
 	}
 	return g.answer(h, func(t *table, m *member) (out []letter) {
 		differ := make(map[identity.NodeID]bool)
-		for _, id := range t.sortedOwners(theirs.mask) {
+		for _, id := range t.sortedOwners(theirs.Mask) {
 			differ[id] = true
 		}
-		gone := ownerSums{}
-		for _, s := range theirs.sums {
-			o := t.owners[s.owner]
-			differ[s.owner] = o == nil || shorten(o.digest) != s.digest
+		gone := wire.OwnerSums{}
+		for _, s := range theirs.Sums {
+			o := t.owners[s.Owner]
+			differ[s.Owner] = o == nil || wire.Shorten(o.digest) != s.Digest
 			switch {
-			case s.digest == shortDigest{} && !g.isAlive(s.owner):
-				g.forget(t, s.owner)
-				differ[s.owner] = false
-			case t.gone[s.owner]:
-				gone.sums = append(gone.sums, ownerSum{owner: s.owner})
-				differ[s.owner] = false
+			case s.Digest == wire.Short{} && !g.isAlive(s.Owner):
+				g.forget(t, s.Owner)
+				differ[s.Owner] = false
+			case t.gone[s.Owner]:
+				gone.Sums = append(gone.Sums, wire.OwnerSum{Owner: s.Owner})
+				differ[s.Owner] = false
 			}
 		}
-		if len(gone.sums) > 0 {
-			out = append(out, g.letter(t, m, ownersKind, gone.append(nil)))
+		if len(gone.Sums) > 0 {
+			out = append(out, g.letter(t, m, wire.Owners, gone.Append(nil)))
 		}
 		maps.DeleteFunc(differ, func(_ identity.NodeID, d bool) bool { return !d })
 		if len(differ) == 0 {
 			return out
 		}
-		return append(out, g.letter(t, m, summaryKind, t.summarize(differ)))
+		return append(out, g.letter(t, m, wire.Summary, t.summarize(differ)))
 	}), nil
 }
 
@@ -201,42 +202,44 @@ func (g *Gossip) forget(t *table, id identity.NodeID) {
 // summarize is the body that lists the records of some owners, as many as a message may hold.
 func (t *table) summarize(owners map[identity.NodeID]bool) (body []byte) {
 	for _, id := range slices.SortedFunc(maps.Keys(owners), compareIDs) {
-		s := summary{owner: id}
+		s := wire.OwnerSummary{Owner: id}
 		if o := t.owners[id]; o != nil {
 			for key, e := range o.records {
 				if e.counted {
-					s.entries = append(s.entries, summaryEntry{hashKey(key), e.Time, shorten(e.Digest())})
+					s.Entries = append(s.Entries, wire.Entry{
+						Key: wire.HashOf(key), Time: e.Time, Digest: wire.Shorten(e.Digest()),
+					})
 				}
 			}
 		}
-		if body = appendSummaries(body, []summary{s}); len(body) > chunkBody {
+		if body = s.Append(body); len(body) > wire.ChunkBody {
 			break
 		}
 	}
 	return body
 }
 
-func (g *Gossip) onSummary(h head, body []byte) ([]letter, error) {
-	theirs, err := parseSummaries(body)
+func (g *Gossip) onSummary(h wire.Head, body []byte) ([]letter, error) {
+	theirs, err := wire.ParseSummary(body)
 	if err != nil {
 		return nil, err
 	}
 	return g.answer(h, func(t *table, m *member) (out []letter) {
 		var send []*record.Record
-		var want wants
+		var want wire.Wants
 		for _, s := range theirs {
-			if t.gone[s.owner] {
+			if t.gone[s.Owner] {
 				continue
 			}
-			mine := t.byHash(s.owner)
-			for _, e := range s.entries {
-				have := mine[e.key]
-				delete(mine, e.key)
-				same := have != nil && have.Time == e.time && shorten(have.Digest()) == e.digest
-				if have == nil || have.Time <= e.time && !same {
-					want.keys = append(want.keys, wantKey{s.owner, e.key})
+			mine := t.byHash(s.Owner)
+			for _, e := range s.Entries {
+				have := mine[e.Key]
+				delete(mine, e.Key)
+				same := have != nil && have.Time == e.Time && wire.Shorten(have.Digest()) == e.Digest
+				if have == nil || have.Time <= e.Time && !same {
+					want.Keys = append(want.Keys, wire.Key{Owner: s.Owner, Hash: e.Key})
 				}
-				if have != nil && have.Time >= e.time && !same {
+				if have != nil && have.Time >= e.Time && !same {
 					send = append(send, have.Record)
 				}
 			}
@@ -246,42 +249,42 @@ func (g *Gossip) onSummary(h head, body []byte) ([]letter, error) {
 				}
 			}
 		}
-		if len(want.keys) > 0 {
-			out = append(out, g.letter(t, m, wantKind, want.append(nil)))
+		if len(want.Keys) > 0 {
+			out = append(out, g.letter(t, m, wire.Want, want.Append(nil)))
 		}
 		return append(out, g.chunks(t, m, 0, send)...)
 	}), nil
 }
 
 // byHash returns a node's records by the hashes of their keys.
-func (t *table) byHash(id identity.NodeID) map[keyHash]*entry {
-	all := make(map[keyHash]*entry)
+func (t *table) byHash(id identity.NodeID) map[wire.Hash]*entry {
+	all := make(map[wire.Hash]*entry)
 	if o := t.owners[id]; o != nil {
 		for key, e := range o.records {
-			all[hashKey(key)] = e
+			all[wire.HashOf(key)] = e
 		}
 	}
 	return all
 }
 
-func (g *Gossip) onWant(h head, body []byte) ([]letter, error) {
-	w, err := parseWants(body)
+func (g *Gossip) onWant(h wire.Head, body []byte) ([]letter, error) {
+	w, err := wire.ParseWants(body)
 	if err != nil {
 		return nil, err
 	}
 	return g.answer(h, func(t *table, m *member) []letter {
-		if w.token != 0 {
-			return g.chunks(t, m, w.token, t.all())
+		if w.Token != 0 {
+			return g.chunks(t, m, w.Token, t.all())
 		}
 		var send []*record.Record
-		hashed := make(map[identity.NodeID]map[keyHash]*entry)
-		for _, k := range w.keys {
-			if hashed[k.owner] == nil {
-				hashed[k.owner] = t.byHash(k.owner)
+		hashed := make(map[identity.NodeID]map[wire.Hash]*entry)
+		for _, k := range w.Keys {
+			if hashed[k.Owner] == nil {
+				hashed[k.Owner] = t.byHash(k.Owner)
 			}
-			if e := hashed[k.owner][k.key]; e != nil {
+			if e := hashed[k.Owner][k.Hash]; e != nil {
 				send = append(send, e.Record)
-				delete(hashed[k.owner], k.key)
+				delete(hashed[k.Owner], k.Hash)
 			}
 		}
 		return g.chunks(t, m, 0, send)
@@ -290,22 +293,22 @@ func (g *Gossip) onWant(h head, body []byte) ([]letter, error) {
 
 // chunks makes messages of records. With a token there is at least one, and they go over streams. g.mu is held.
 func (g *Gossip) chunks(t *table, m *member, token uint64, records []*record.Record) (out []letter) {
-	var all []chunk
+	var all []wire.Chunk
 	for len(records) > 0 {
 		size, n := 0, 0
-		for n < len(records) && size+len(records[n].Wire()) <= chunkBody-chunkHead {
+		for n < len(records) && size+len(records[n].Wire()) <= wire.ChunkBody-wire.ChunkHead {
 			size += len(records[n].Wire())
 			n++
 		}
-		all = append(all, chunk{token: token, records: records[:n]})
+		all = append(all, wire.Chunk{Token: token, Records: records[:n]})
 		records = records[n:]
 	}
 	if token != 0 && len(all) == 0 {
-		all = []chunk{{token: token}}
+		all = []wire.Chunk{{Token: token}}
 	}
 	for i, c := range all {
-		c.index, c.total = uint16(i), uint16(len(all))
-		l := g.letter(t, m, recordsKind, c.append(nil))
+		c.Index, c.Total = uint16(i), uint16(len(all))
+		l := g.letter(t, m, wire.Records, c.Append(nil))
 		l.stream = token != 0
 		out = append(out, l)
 	}
@@ -313,20 +316,20 @@ func (g *Gossip) chunks(t *table, m *member, token uint64, records []*record.Rec
 }
 
 // onRecords enters records that this node lacked. The last chunk of a whole table makes it caught up.
-func (g *Gossip) onRecords(h head, body []byte) error {
-	c, err := parseChunk(h.network, body)
-	g.offer(h.network, c.records, false)
-	if err != nil || c.token == 0 {
+func (g *Gossip) onRecords(h wire.Head, body []byte) error {
+	c, err := wire.ParseChunk(h.Network, body)
+	g.offer(h.Network, c.Records, false)
+	if err != nil || c.Token == 0 {
 		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	t := g.tables[h.network]
-	if t == nil || t.fetch.token != c.token {
+	t := g.tables[h.Network]
+	if t == nil || t.fetch.token != c.Token {
 		return nil
 	}
-	t.fetch.got[c.index], t.fetch.since = true, time.Now()
-	if len(t.fetch.got) == int(c.total) {
+	t.fetch.got[c.Index], t.fetch.since = true, time.Now()
+	if len(t.fetch.got) == int(c.Total) {
 		t.fetch = fetch{}
 		g.caughtUp(t, time.Now())
 	}

@@ -21,15 +21,6 @@
 // later. A node that enters a network asks for the whole table instead (want, with a token). Messages go as packets if they
 // fit and over a stream otherwise.
 //
-// A message, within memberlist's user message; numbers are big-endian, bodies are drawn in wire.go:
-//
-//	 0         1      2        18        34      42      54
-//	+---------+------+--------+---------+-------+-------+-------------+-----+
-//	| version | kind | sender | network | epoch | nonce | sealed body | tag |
-//	| 1       | 1    | 16     | 16      | 8     | 12    |             | 16  |
-//	+---------+------+--------+---------+-------+-------+-------------+-----+
-//	                                    '- absent for the zero network: only memberlist seals it
-//
 // A record's time is its owner's Lamport clock, which never falls behind the wall clock's milliseconds, so that a node that
 // restarts continues above what it wrote before. Its record in the cluster-wide table says since when it takes part in a
 // network; records older than that are of an earlier life and go. About its own records a node has the last word: meeting

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weftnet/weft/cluster/state"
 	"github.com/weftnet/weft/gossip/record"
+	"github.com/weftnet/weft/gossip/wire"
 )
 
 // What may wait to be handled. Beyond it messages are dropped, and healed by the digests.
@@ -18,7 +19,7 @@ const (
 // receive takes a message from memberlist's packet loop, which must not wait: it handles the newest message first and drops
 // what is too much, so a queue of our own keeps the order.
 func (g *Gossip) receive(b []byte) {
-	if len(b) > maxMessage {
+	if len(b) > wire.MaxMessage {
 		g.count.refuse(tooLarge)
 		return
 	}
@@ -50,12 +51,12 @@ func (g *Gossip) handleAll(ctx context.Context) {
 
 // handle does what a message asks for.
 func (g *Gossip) handle(b []byte) {
-	h, err := parseHead(b)
+	h, err := wire.ParseHead(b)
 	if err != nil {
 		g.count.refuse(reasonOf(err))
 		return
 	}
-	if _, ok := g.cfg.Directory.PublicKey(h.sender); !ok || h.sender == g.cfg.Self {
+	if _, ok := g.cfg.Directory.PublicKey(h.Sender); !ok || h.Sender == g.cfg.Self {
 		g.count.refuse(unknownSender)
 		return
 	}
@@ -64,27 +65,27 @@ func (g *Gossip) handle(b []byte) {
 		g.count.refuse(why)
 		return
 	}
-	g.count.receive(h.kind, len(b))
+	g.count.receive(h.Kind, len(b))
 	g.heard(h)
 	var out []letter
-	switch h.kind {
-	case pushKind:
+	switch h.Kind {
+	case wire.Push:
 		var records []*record.Record
-		records, err = parseRecords(h.network, body)
-		g.offer(h.network, records, true)
-	case recordsKind:
+		records, err = wire.ParseRecords(h.Network, body)
+		g.offer(h.Network, records, true)
+	case wire.Records:
 		err = g.onRecords(h, body)
-	case digestKind:
+	case wire.Digest:
 		out, err = g.onDigest(h, body)
-	case bucketsKind:
+	case wire.Buckets:
 		out, err = g.onBuckets(h, body)
-	case ownersKind:
+	case wire.Owners:
 		out, err = g.onOwners(h, body)
-	case summaryKind:
+	case wire.Summary:
 		out, err = g.onSummary(h, body)
-	case wantKind:
+	case wire.Want:
 		out, err = g.onWant(h, body)
-	case suspectKind:
+	case wire.Suspect:
 		out, err = g.onSuspect(body)
 	}
 	if err != nil {
@@ -94,9 +95,9 @@ func (g *Gossip) handle(b []byte) {
 }
 
 // open returns what a message says.
-func (g *Gossip) open(h head, b []byte) ([]byte, reason) {
+func (g *Gossip) open(h wire.Head, b []byte) ([]byte, reason) {
 	g.mu.Lock()
-	t := g.tables[h.network]
+	t := g.tables[h.Network]
 	var ring *record.Ring
 	if t != nil {
 		ring = t.ring
@@ -105,12 +106,12 @@ func (g *Gossip) open(h head, b []byte) ([]byte, reason) {
 	switch {
 	case t == nil:
 		return nil, unknownNetwork
-	case h.network.IsZero():
-		return b[headSize:], accepted
-	case h.kind == digestKind || h.kind == suspectKind:
+	case h.Network.IsZero():
+		return b[wire.HeadSize:], accepted
+	case h.Kind == wire.Digest || h.Kind == wire.Suspect:
 		return nil, malformed // these are cluster-wide
 	}
-	body, err := ring.Open(b, headSize)
+	body, err := ring.Open(b, wire.HeadSize)
 	if err != nil {
 		return nil, reasonOf(err)
 	}
@@ -118,10 +119,10 @@ func (g *Gossip) open(h head, b []byte) ([]byte, reason) {
 }
 
 // heard notes that a member lives. That does not end a suspicion, for it could be an old message that somebody sent again.
-func (g *Gossip) heard(h head) {
+func (g *Gossip) heard(h wire.Head) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if m := g.members[h.sender]; m != nil {
+	if m := g.members[h.Sender]; m != nil {
 		m.heard, m.asked = time.Now(), time.Time{}
 		if m.state == Suspect {
 			m.checked = time.Time{} // a ping is due

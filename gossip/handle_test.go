@@ -10,13 +10,14 @@ import (
 
 	"github.com/weftnet/weft/cluster/state"
 	"github.com/weftnet/weft/gossip/record"
+	"github.com/weftnet/weft/gossip/wire"
 	"github.com/weftnet/weft/internal/simnet"
 )
 
 // message seals a body as a node sends it.
-func message(t testing.TB, from int, network state.NetworkID, k kind, keys state.Keyring, body []byte) []byte {
+func message(t testing.TB, from int, network state.NetworkID, k wire.Kind, keys state.Keyring, body []byte) []byte {
 	t.Helper()
-	b := head{k, idOf(from), network}.append(nil)
+	b := wire.Head{Kind: k, Sender: idOf(from), Network: network}.Append(nil)
 	if network.IsZero() {
 		return append(b, body...)
 	}
@@ -47,51 +48,53 @@ func TestWhatIsForgedReplayedOrDamagedIsRefusedAndCounted(t *testing.T) {
 	}{
 		{"an empty message", truncated, func(*testing.T) []byte { return nil }},
 		{"garbage", unknownVersion, func(*testing.T) []byte { return bytes.Repeat([]byte{0xee}, 500) }},
-		{"too much", tooLarge, func(*testing.T) []byte { return make([]byte, maxMessage+1) }},
-		{"a message of a stranger", unknownSender, func(t *testing.T) []byte { return message(t, 77, red, pushKind, keys, good(t).Wire()) }},
-		{"a message of this node itself", unknownSender, func(t *testing.T) []byte { return message(t, 0, red, pushKind, keys, good(t).Wire()) }},
-		{"a message of a network without part", unknownNetwork, func(t *testing.T) []byte { return message(t, 1, blue, pushKind, keys, good(t).Wire()) }},
-		{"a message under a key that is not there", unknownEpoch, func(t *testing.T) []byte { return message(t, 1, red, pushKind, ring(1, 9), good(t).Wire()) }},
-		{"a message under another key", badSeal, func(t *testing.T) []byte { return message(t, 1, red, pushKind, ring(2, 1), good(t).Wire()) }},
+		{"too much", tooLarge, func(*testing.T) []byte { return make([]byte, wire.MaxMessage+1) }},
+		{"a message of a stranger", unknownSender, func(t *testing.T) []byte { return message(t, 77, red, wire.Push, keys, good(t).Wire()) }},
+		{"a message of this node itself", unknownSender, func(t *testing.T) []byte { return message(t, 0, red, wire.Push, keys, good(t).Wire()) }},
+		{"a message of a network without part", unknownNetwork, func(t *testing.T) []byte { return message(t, 1, blue, wire.Push, keys, good(t).Wire()) }},
+		{"a message under a key that is not there", unknownEpoch, func(t *testing.T) []byte { return message(t, 1, red, wire.Push, ring(1, 9), good(t).Wire()) }},
+		{"a message under another key", badSeal, func(t *testing.T) []byte { return message(t, 1, red, wire.Push, ring(2, 1), good(t).Wire()) }},
 		{"a message under another sender's name", badSeal, func(t *testing.T) []byte {
-			b := message(t, 1, red, pushKind, keys, good(t).Wire())
+			b := message(t, 1, red, wire.Push, keys, good(t).Wire())
 			id := idOf(2)
 			copy(b[2:], id[:])
 			return b
 		}},
 		{"a message under another kind", badSeal, func(t *testing.T) []byte {
-			b := message(t, 1, red, pushKind, keys, good(t).Wire())
-			b[1] = byte(recordsKind)
+			b := message(t, 1, red, wire.Push, keys, good(t).Wire())
+			b[1] = byte(wire.Records)
 			return b
 		}},
 		{"a message that was cut", badSeal, func(t *testing.T) []byte {
-			b := message(t, 1, red, pushKind, keys, good(t).Wire())
+			b := message(t, 1, red, wire.Push, keys, good(t).Wire())
 			return b[:len(b)-1]
 		}},
-		{"a record that was changed", badSignature, func(t *testing.T) []byte { return message(t, 1, red, pushKind, keys, forged(t)) }},
-		{"a record that was cut", truncated, func(t *testing.T) []byte { return message(t, 1, red, pushKind, keys, good(t).Wire()[:50]) }},
+		{"a record that was changed", badSignature, func(t *testing.T) []byte { return message(t, 1, red, wire.Push, keys, forged(t)) }},
+		{"a record that was cut", truncated, func(t *testing.T) []byte { return message(t, 1, red, wire.Push, keys, good(t).Wire()[:50]) }},
 		{"a record of another network", badSignature, func(t *testing.T) []byte {
 			r := signed(t, 1, blue, record.Record{Key: "good", Time: good(t).Time})
-			return message(t, 1, red, pushKind, keys, r.Wire())
+			return message(t, 1, red, wire.Push, keys, r.Wire())
 		}},
 		{"a record of a stranger", unknownOwner, func(t *testing.T) []byte {
-			return message(t, 1, red, pushKind, keys, signed(t, 77, red, record.Record{Key: "good", Time: 1}).Wire())
+			return message(t, 1, red, wire.Push, keys, signed(t, 77, red, record.Record{Key: "good", Time: 1}).Wire())
 		}},
-		{"a replayed older record", stale, func(t *testing.T) []byte { return message(t, 1, red, pushKind, keys, old(t)) }},
+		{"a replayed older record", stale, func(t *testing.T) []byte { return message(t, 1, red, wire.Push, keys, old(t)) }},
 		{"a record from before its owner took part", earlierLife, func(t *testing.T) []byte {
 			r := signed(t, 1, red, record.Record{Key: "before", Time: 5})
-			return message(t, 1, red, pushKind, keys, r.Wire())
+			return message(t, 1, red, wire.Push, keys, r.Wire())
 		}},
 		{"an own record that another signed", badSignature, func(t *testing.T) []byte {
 			r, err := record.New(keyOf(1), red, record.Record{Owner: idOf(0), Key: "mine", Time: good(t).Time})
 			if err != nil {
 				t.Fatal(err)
 			}
-			return message(t, 1, red, pushKind, keys, r.Wire())
+			return message(t, 1, red, wire.Push, keys, r.Wire())
 		}},
-		{"a digest in a network", malformed, func(t *testing.T) []byte { return message(t, 1, red, digestKind, keys, digests{}.append(nil)) }},
-		{"a digest that was cut", truncated, func(t *testing.T) []byte { return message(t, 1, state.NetworkID{}, digestKind, keys, []byte{0, 3, 1}) }},
-		{"a question of a node that takes no part", notMember, func(t *testing.T) []byte { return message(t, 2, red, wantKind, keys, wants{token: 1}.append(nil)) }},
+		{"a digest in a network", malformed, func(t *testing.T) []byte { return message(t, 1, red, wire.Digest, keys, wire.Digests{}.Append(nil)) }},
+		{"a digest that was cut", truncated, func(t *testing.T) []byte { return message(t, 1, state.NetworkID{}, wire.Digest, keys, []byte{0, 3, 1}) }},
+		{"a question of a node that takes no part", notMember, func(t *testing.T) []byte {
+			return message(t, 2, red, wire.Want, keys, wire.Wants{Token: 1}.Append(nil))
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, 3, lan, func(t *testing.T, c *cluster) {

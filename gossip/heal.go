@@ -2,14 +2,13 @@ package gossip
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
 
-	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/state"
 	"github.com/weftnet/weft/gossip/record"
+	"github.com/weftnet/weft/gossip/wire"
 )
 
 // healTick is how often a node looks whether there is something to do.
@@ -65,14 +64,14 @@ func jitter(d time.Duration, r *rand.Rand) time.Duration {
 
 // ask sends a member this node's digests of some tables. g.mu is held.
 func (g *Gossip) ask(m *member, tables []*table, attach []*record.Record, now time.Time) letter {
-	d := digests{attached: attach}
+	d := wire.Digests{Attached: attach}
 	for _, t := range tables {
-		d.sums = append(d.sums, netDigest{t.id, t.digest})
+		d.Sums = append(d.Sums, wire.Sum{Network: t.id, Digest: t.digest})
 	}
 	if m.asked.IsZero() {
 		m.asked = now
 	}
-	return g.letter(g.cluster(), m, digestKind, d.append(nil))
+	return g.letter(g.cluster(), m, wire.Digest, d.Append(nil))
 }
 
 // exchange sends digests of each network to one random participant. Networks that the same peer takes part in go together.
@@ -87,7 +86,7 @@ func (g *Gossip) exchange(now time.Time) (out []letter) {
 		m := g.pick(peers, 1)[0]
 		shared := []*table{g.tables[id]}
 		for other, t := range g.tables {
-			if other != id && !covered[other] && len(shared) < maxDigests && g.takesPart(m.id, t) {
+			if other != id && !covered[other] && len(shared) < wire.MaxSums && g.takesPart(m.id, t) {
 				shared = append(shared, t)
 			}
 		}
@@ -110,7 +109,7 @@ func (g *Gossip) greetSome(now time.Time) (out []letter) {
 		}
 		var shared []*table
 		for _, t := range g.tables {
-			if len(shared) < maxDigests && g.takesPart(id, t) {
+			if len(shared) < wire.MaxSums && g.takesPart(id, t) {
 				shared = append(shared, t)
 			}
 		}
@@ -212,142 +211,4 @@ func (g *Gossip) sweep(now time.Time) {
 	if changed {
 		g.notify()
 	}
-}
-
-// Records returns what is known of a network, ordered by owner and key.
-func (g *Gossip) Records(network state.NetworkID) []Record {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	t := g.tables[network]
-	if t == nil || network.IsZero() {
-		return nil
-	}
-	var all []Record
-	for id, o := range t.owners {
-		if _, known := g.cfg.Directory.PublicKey(id); !known && id != g.cfg.Self {
-			continue
-		}
-		hidden := !g.isAlive(id)
-		for _, e := range o.records {
-			if !e.Deleted {
-				all = append(all, Record{Owner: id, Key: e.Key, Value: e.Value, Time: e.Time, Hidden: hidden})
-			}
-		}
-	}
-	slices.SortFunc(all, compareRecords)
-	return all
-}
-
-func compareRecords(a, b Record) int {
-	if c := compareIDs(a.Owner, b.Owner); c != 0 {
-		return c
-	}
-	switch {
-	case a.Key < b.Key:
-		return -1
-	case a.Key > b.Key:
-		return 1
-	}
-	return 0
-}
-
-// Sync returns when this node has what a live peer in the network has; at once if there is none.
-func (g *Gossip) Sync(ctx context.Context, network state.NetworkID) error {
-	start := time.Now()
-	g.mu.Lock()
-	t := g.tables[network]
-	if t == nil || network.IsZero() {
-		g.mu.Unlock()
-		return syncError(network, ErrNotEntered)
-	}
-	if t.waiters++; t.waiters == 1 {
-		t.waitFrom, t.asked = start, time.Time{}
-	}
-	poke(g.nudge)
-	g.mu.Unlock()
-	defer func() {
-		g.mu.Lock()
-		t.waiters--
-		g.mu.Unlock()
-	}()
-	for {
-		g.mu.Lock()
-		changed, done, left := g.changed, g.synced(t, start), g.tables[network] != t
-		g.mu.Unlock()
-		switch {
-		case left:
-			return syncError(network, ErrNotEntered)
-		case done:
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return syncError(network, ctx.Err())
-		case <-g.done:
-			return syncError(network, ErrClosed)
-		}
-	}
-}
-
-func syncError(network state.NetworkID, err error) error {
-	return fmt.Errorf("gossip: sync network %s: %w", network, err)
-}
-
-// synced reports whether a Sync that began at start may end. g.mu is held.
-func (g *Gossip) synced(t *table, start time.Time) bool {
-	switch {
-	case len(g.peersOf(state.NetworkID{})) == 0:
-		return true
-	case g.cluster().equal.IsZero():
-		return false // who takes part is not known yet
-	case len(g.peersOf(t.id)) == 0:
-		return true
-	}
-	return !t.equal.Before(start)
-}
-
-// silent returns the members that are to be pinged: those that did not answer a digest in time, and those that are
-// suspected. g.mu is held.
-func (g *Gossip) silent(now time.Time) (out []*member) {
-	for _, m := range g.members {
-		late := m.state == Alive && !m.asked.IsZero() && now.Sub(m.asked) > g.pace.answer
-		if m.checking || m.node == nil || !late && (m.state != Suspect || now.Sub(m.checked) < recheckTime) {
-			continue
-		}
-		m.checking = true
-		out = append(out, m)
-	}
-	return out
-}
-
-// onSuspect hears that a node does not answer somebody. It is passed on at once, but believed only if the node does not
-// answer this one either.
-func (g *Gossip) onSuspect(body []byte) ([]letter, error) {
-	if len(body) != 16 {
-		return nil, record.ErrTruncated
-	}
-	id := identity.NodeID(body)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now := time.Now()
-	m := g.members[id]
-	if m == nil || m.node == nil || m.state != Alive || m.checking || now.Sub(m.checked) < recheckTime || now.Sub(m.heard) < g.pace.answer {
-		return nil, nil
-	}
-	if m.asked.IsZero() || now.Sub(m.asked) < g.pace.answer {
-		m.asked = now.Add(-2 * g.pace.answer)
-	}
-	poke(g.nudge)
-	return g.rumour(m), nil
-}
-
-// rumour tells some members that one does not answer. g.mu is held.
-func (g *Gossip) rumour(about *member) (out []letter) {
-	for _, m := range g.pick(g.peersOf(state.NetworkID{}), fanOut) {
-		if m != about {
-			out = append(out, g.letter(g.cluster(), m, suspectKind, about.id[:]))
-		}
-	}
-	return out
 }

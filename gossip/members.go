@@ -17,6 +17,7 @@ import (
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/state"
 	"github.com/weftnet/weft/gossip/record"
+	"github.com/weftnet/weft/gossip/wire"
 )
 
 // member is a node as this one sees it. g.mu guards it.
@@ -144,7 +145,7 @@ func addrOf(n *memberlist.Node) netip.AddrPort {
 // delegate takes the messages in.
 type delegate struct{ g *Gossip }
 
-func (d delegate) NodeMeta(int) []byte             { return []byte{version} }
+func (d delegate) NodeMeta(int) []byte             { return []byte{wire.Version} }
 func (d delegate) NotifyMsg(b []byte)              { d.g.receive(b) }
 func (d delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d delegate) LocalState(bool) []byte          { return nil }

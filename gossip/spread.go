@@ -5,12 +5,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/weftnet/weft/gossip/wire"
 )
 
 // letter is a message on its way out.
 type letter struct {
 	to     *memberlist.Node
-	kind   kind
+	kind   wire.Kind
 	data   []byte
 	stream bool // over a stream, however small
 }
@@ -19,8 +21,8 @@ type letter struct {
 const maxStreams = 32
 
 // letter makes a message of a table. g.mu is held.
-func (g *Gossip) letter(t *table, m *member, k kind, body []byte) letter {
-	b := head{k, g.cfg.Self, t.id}.append(make([]byte, 0, headSize+len(body)))
+func (g *Gossip) letter(t *table, m *member, k wire.Kind, body []byte) letter {
+	b := wire.Head{Kind: k, Sender: g.cfg.Self, Network: t.id}.Append(make([]byte, 0, wire.HeadSize+len(body)))
 	if t.ring == nil {
 		b = append(b, body...)
 	} else {
@@ -33,7 +35,7 @@ func (g *Gossip) letter(t *table, m *member, k kind, body []byte) letter {
 func (g *Gossip) post(letters []letter) {
 	for _, l := range letters {
 		g.count.send(l.kind, len(l.data))
-		if !l.stream && len(l.data) <= packetSize {
+		if !l.stream && len(l.data) <= wire.PacketSize {
 			if err := g.list.SendBestEffort(l.to, l.data); err != nil {
 				g.log.Debug("gossip: send", "to", l.to.Name, "err", err)
 			}
@@ -100,8 +102,8 @@ func (g *Gossip) spread(now time.Time) (next time.Time, more bool) {
 		if len(peers) == 0 {
 			continue // the queue is bounded, and a peer that comes is a kick
 		}
-		fresh := t.queue.take(batchPackets * packetBody)
-		due := t.queue.takeDue(now, batchPackets*packetBody)
+		fresh := t.queue.take(batchPackets * wire.PacketBody)
+		due := t.queue.takeDue(now, batchPackets*wire.PacketBody)
 		out = append(out, g.pack(t, fresh, g.pick(peers, fanOut))...)
 		out = append(out, g.pack(t, due, g.pick(peers, repeat))...)
 		for _, it := range fresh {
@@ -123,12 +125,12 @@ func (g *Gossip) spread(now time.Time) (next time.Time, more bool) {
 // pack makes packets of items, for each of the peers. g.mu is held.
 func (g *Gossip) pack(t *table, items []*item, peers []*member) (out []letter) {
 	for len(items) > 0 {
-		body := make([]byte, 0, packetBody)
-		for len(items) > 0 && len(body)+len(items[0].Wire()) <= packetBody {
+		body := make([]byte, 0, wire.PacketBody)
+		for len(items) > 0 && len(body)+len(items[0].Wire()) <= wire.PacketBody {
 			body = append(body, items[0].Wire()...)
 			items = items[1:]
 		}
-		l := g.letter(t, peers[0], pushKind, body)
+		l := g.letter(t, peers[0], wire.Push, body)
 		for _, m := range peers {
 			l.to = m.node
 			out = append(out, l)

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weftnet/weft/gossip/record"
+	"github.com/weftnet/weft/gossip/wire"
 )
 
 // reason is why a message or a record is refused.
@@ -56,7 +57,7 @@ func reasonOf(err error) reason {
 		return badSeal
 	case errors.Is(err, record.ErrSignature):
 		return badSignature
-	case errors.Is(err, errVersion):
+	case errors.Is(err, wire.ErrVersion):
 		return unknownVersion
 	default:
 		return malformed
@@ -65,7 +66,7 @@ func reasonOf(err error) reason {
 
 // counters are the live form of Stats.
 type counters struct {
-	sent, received [kindEnd]struct{ messages, bytes atomic.Uint64 }
+	sent, received [wire.Kinds]struct{ messages, bytes atomic.Uint64 }
 	refused        [reasons]atomic.Uint64
 	equal, differ  atomic.Uint64
 	suspects       atomic.Uint64
@@ -81,12 +82,12 @@ func (c *counters) refuse(r reason) {
 	c.refused[r].Add(1)
 }
 
-func (c *counters) send(k kind, bytes int) {
+func (c *counters) send(k wire.Kind, bytes int) {
 	c.sent[k].messages.Add(1)
 	c.sent[k].bytes.Add(uint64(bytes))
 }
 
-func (c *counters) receive(k kind, bytes int) {
+func (c *counters) receive(k wire.Kind, bytes int) {
 	c.received[k].messages.Add(1)
 	c.received[k].bytes.Add(uint64(bytes))
 }
@@ -98,11 +99,11 @@ func (g *Gossip) Stats() Stats {
 		Equal: g.count.equal.Load(), Differed: g.count.differ.Load(), Suspects: g.count.suspects.Load(), Inbox: len(g.inbox),
 		Duplicates: g.count.duplicates.Load(),
 	}
-	for k := pushKind; k < kindEnd; k++ {
+	for k := wire.Push; k < wire.Kinds; k++ {
 		c := &g.count.sent[k]
-		s.Sent[kindNames[k]] = Traffic{c.messages.Load(), c.bytes.Load()}
+		s.Sent[k.String()] = Traffic{c.messages.Load(), c.bytes.Load()}
 		c = &g.count.received[k]
-		s.Received[kindNames[k]] = Traffic{c.messages.Load(), c.bytes.Load()}
+		s.Received[k.String()] = Traffic{c.messages.Load(), c.bytes.Load()}
 	}
 	for r := accepted + 1; r < reasons; r++ {
 		if n := g.count.refused[r].Load(); n > 0 {

@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"maps"
 	"slices"
 	"time"
@@ -192,11 +191,3 @@ func (t *table) all() (records []*record.Record) {
 }
 
 func compareIDs(a, b identity.NodeID) int { return bytes.Compare(a[:], b[:]) }
-
-// keyHash stands for a key in summaries.
-type keyHash [8]byte
-
-func hashKey(key string) keyHash {
-	sum := sha256.Sum256([]byte(key))
-	return keyHash(sum[:8])
-}

@@ -56,7 +56,8 @@ func newClusterInfo() *cobra.Command {
 // showCluster prints what weft status has of the cluster too.
 func showCluster(t *table, info api.Cluster) {
 	t.row("role", info.Role)
-	t.row("nodes", fmt.Sprintf("%d, of them %d managers", info.Nodes, info.Managers))
+	t.row("nodes", info.Nodes)
+	t.row("managers", info.Managers)
 	switch {
 	case info.Quorum && info.Leader != "":
 		t.row("quorum", "yes, the leader is "+info.Leader)

@@ -254,7 +254,7 @@ func TestStatusShowsTheClusterOrItsAbsence(t *testing.T) {
 		change func()
 		want   []string
 	}{
-		{func() {}, []string{"cluster     c0ffee", "role        manager", "nodes       3, of them 2 managers", "quorum      yes, the leader is alpha"}},
+		{func() {}, []string{"cluster     c0ffee", "role        manager", "nodes       3", "managers    2", "quorum      yes, the leader is alpha"}},
 		{func() { f.cluster.Quorum, f.cluster.Problem = false, "1 of 2 managers answers" }, []string{"quorum      no: nothing can be changed", "problem     1 of 2 managers answers"}},
 		{func() { f.err = api.Refuse(409, "this node is no member") }, []string{"cluster     none"}},
 	} {

@@ -140,17 +140,20 @@ const audit = 2 * time.Second
 func (m *Member) Run(ctx context.Context) error {
 	defer m.lock.Close()
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- m.cluster.Run(ctx) }()
-	m.reap()
 	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err = m.cluster.Run(ctx)
+	}()
+	m.reap()
 	for running := true; running; {
 		changed := m.cluster.Changed()
 		heard := m.follow()
 		select {
 		case <-ctx.Done():
 			running = false
-		case err = <-ended:
+		case <-ended:
 			running = false
 		case <-changed:
 			m.pause(ctx)
@@ -168,10 +171,8 @@ func (m *Member) Run(ctx context.Context) error {
 	m.mu.Lock()
 	m.quiet()
 	m.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return <-ended
+	<-ended
+	return err
 }
 
 func (m *Member) pause(ctx context.Context) {

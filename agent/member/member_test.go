@@ -21,7 +21,7 @@ func TestContainersOfThreeNodesReachEachOther(t *testing.T) {
 	needsRoot(t)
 	nodes := newLAN(t).cluster("a", "b", "c")
 	a, b, c := nodes[0], nodes[1], nodes[2]
-	b.network(api.NetworkRequest{Name: "net1"}, nodes...)
+	a.network(api.NetworkRequest{Name: "net1"}, nodes...)
 	boxes := []*box{a.contain("c1", "net1"), b.contain("c2", "net1"), c.contain("c3", "net1"), a.contain("c4", "net1")}
 	for _, from := range boxes {
 		from.reaches(boxes...)
@@ -32,7 +32,7 @@ func TestContainersOfThreeNodesReachEachOther(t *testing.T) {
 			return err
 		})
 	}
-	if err := c.Detach(t.Context(), "c3", ""); err != nil {
+	if err := c.Detach(t.Context(), "c3"); err != nil {
 		t.Fatal(err)
 	}
 	a.eventually("c3 is gone", func() error {
@@ -72,6 +72,6 @@ func TestNetworkInUseIsNotRemoved(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "b") || !strings.Contains(err.Error(), "net1") {
 		t.Fatalf("removing a network in use: %v", err)
 	}
-	lab.Must(t, b.Detach(t.Context(), "c1", ""))
+	lab.Must(t, b.Detach(t.Context(), "c1"))
 	lab.Must(t, a.RemoveNetwork(t.Context(), "net1"))
 }

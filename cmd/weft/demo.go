@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/engine/run"
 	"github.com/weftnet/weft/internal/lab"
 	"github.com/weftnet/weft/stack/tap"
 )
@@ -305,16 +305,9 @@ func (d *demo) find(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	out, err := d.weft(i, "ps", "--json").Output()
+	containers, err := run.NewStore(d.data(i)).List()
 	if err != nil {
-		return fmt.Errorf("weft ps: %w", err)
-	}
-	var processes []struct {
-		Name string `json:"name"`
-		PID  int    `json:"pid"`
-	}
-	if err := json.Unmarshal(out, &processes); err != nil {
-		return fmt.Errorf("weft ps: %w", err)
+		return err
 	}
 	for k := range d.boxes {
 		b := &d.boxes[k]
@@ -323,9 +316,9 @@ func (d *demo) find(ctx context.Context, i int) error {
 				b.addr = e.Addresses[0].Addr()
 			}
 		}
-		for _, p := range processes {
-			if p.Name == b.name {
-				b.pid = p.PID
+		for _, c := range containers {
+			if c.Name == b.name {
+				b.pid = c.Process.PID
 			}
 		}
 	}

@@ -14,11 +14,17 @@ import (
 const (
 	backupFormat  = "weft-backup"
 	backupVersion = 1
-
-	// restoreLeap is how far a restored state's index is ahead of the backup's: nodes that have seen later states than the
-	// backup's take it all the same.
-	restoreLeap = 1 << 32
 )
+
+// incarnation returns how often a cluster was restored, in the only way that all hosts know without asking: the upper half of
+// the state's index, which is the second of the last restoration. So nodes that have seen later states than the backup's take
+// the restored one all the same, and managers know logs from before, which tell another story from the backup on.
+func incarnation(s *state.State) uint64 { return s.Index >> 32 }
+
+// reincarnate returns the first index of the next incarnation.
+func reincarnate(index uint64, now time.Time) uint64 {
+	return max(index>>32+1, uint64(now.Unix())) << 32
+}
 
 // backup is the file of weft cluster backup, JSON.
 type backup struct {
@@ -121,7 +127,11 @@ func (m *Member) takeOver(s *state.State) (*state.State, error) {
 		s.Nodes[n.ID] = n
 	}
 	n.Role = state.Manager
-	s.Index += restoreLeap
+	last := s.Index
+	if here := m.State(); here != nil {
+		last = max(last, here.Index)
+	}
+	s.Index = reincarnate(last, m.cfg.Now())
 	var err error
 	for _, old := range former {
 		if n.Name == "" {

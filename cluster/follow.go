@@ -161,7 +161,7 @@ func (n node) Renew(peer identity.NodeID) (*rpc.Certificate, error) {
 func (n node) Status() rpc.Status {
 	st := rpc.Status{Index: n.index(), Leader: n.leader()}
 	if q := n.quorum.Load(); q != nil {
-		st.Raft, st.Applied = true, q.Applied()
+		st.Raft, st.Applied, st.Incarnation = true, q.Applied(), q.Incarnation()
 	}
 	return st
 }

@@ -116,7 +116,7 @@ func (m *Member) establish(ctx context.Context, s *state.State) (err error) {
 		return err
 	}
 	before := m.State()
-	err = quorum.Seed(m.raftDir(), id.ID(), s)
+	err = quorum.Seed(m.logDir(incarnation(s)), id.ID(), s)
 	if err == nil {
 		err = m.board.save(s)
 	}

@@ -109,7 +109,7 @@ func (m *Member) reconcile(ctx context.Context, q *quorum.Quorum) {
 		if err != nil {
 			return 0, false
 		}
-		return st.Applied, st.Raft
+		return st.Applied, st.Raft && st.Incarnation == q.Incarnation()
 	})
 	if err != nil {
 		m.cfg.Log.Warn("voters", "error", err)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,7 +117,12 @@ func (m *Member) loadIdentity() (*identity.Identity, error) {
 	return id, nil
 }
 
+// raftDir has one directory for each incarnation of the cluster, of which only the newest is used.
 func (m *Member) raftDir() string { return filepath.Join(m.cfg.Dir, "raft") }
+
+func (m *Member) logDir(incarnation uint64) string {
+	return filepath.Join(m.raftDir(), strconv.FormatUint(incarnation, 10))
+}
 
 // Run serves other nodes, follows the state, and does a leader's duties, until ctx ends. It returns when all of it has
 // ended. It runs once.

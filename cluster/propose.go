@@ -17,7 +17,8 @@ import (
 )
 
 // Propose has the cluster do a command, by the leader, and returns when this node's State includes it. While there is no
-// leader it tries until ctx ends, or for Timing.Propose if ctx has no deadline. A command is done at most once.
+// leader it tries until ctx ends, or for Timing.Propose if ctx has no deadline. A command is done at most once; after an error
+// that is ErrNoQuorum it may still be done, when a majority is back.
 func (m *Member) Propose(ctx context.Context, c state.Command) (state.Result, error) {
 	if err := m.running(ctx); err != nil {
 		return state.Result{}, err

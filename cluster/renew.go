@@ -84,12 +84,10 @@ func (r renewal) run(ctx context.Context) {
 		if cert := r.cert(); cert != nil {
 			wait = identity.RenewAt(cert).Sub(r.now())
 			if wait <= 0 {
-				wait, changed = r.every, nil // an attempt that failed is not made again at every change
-				err := r.ask(ctx)
-				if err == nil {
-					continue
+				wait, changed = r.every, nil // an attempt is not made again at every change
+				if err := r.ask(ctx); err != nil {
+					r.failed(cert, err)
 				}
-				r.failed(cert, err)
 			}
 		}
 		select {

@@ -2,9 +2,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/weftnet/weft/cluster/identity"
@@ -39,6 +42,12 @@ func (m *Member) fitRole(demoted *time.Time) error {
 	switch {
 	case manager:
 		*demoted = time.Time{}
+		if q != nil && q.Incarnation() < incarnation(m.State()) {
+			if err := m.stopQuorum(); err != nil {
+				return err
+			}
+			q = nil
+		}
 		if q == nil {
 			return m.startQuorum()
 		}
@@ -58,12 +67,16 @@ func (m *Member) fitRole(demoted *time.Time) error {
 
 // startQuorum starts Raft; m.change is held.
 func (m *Member) startQuorum() error {
-	self := m.ID()
+	self, now := m.ID(), incarnation(m.State())
+	if err := m.forgetLogs(now); err != nil {
+		return err
+	}
 	q, err := quorum.Open(quorum.Config{
-		Dir:      m.raftDir(),
-		Self:     self,
-		Timing:   m.cfg.Timing.Raft,
-		Listener: m.mux.Listen(identity.RaftALPN),
+		Dir:         m.logDir(now),
+		Incarnation: now,
+		Self:        self,
+		Timing:      m.cfg.Timing.Raft,
+		Listener:    m.mux.Listen(identity.RaftALPN),
 		Dial: func(ctx context.Context, id identity.NodeID) (net.Conn, error) {
 			c, err := m.dial(ctx, id, identity.RaftALPN)
 			if err != nil {
@@ -78,6 +91,22 @@ func (m *Member) startQuorum() error {
 		return err
 	}
 	m.quorum.Store(q)
+	return nil
+}
+
+// forgetLogs removes the logs of other incarnations than this one.
+func (m *Member) forgetLogs(but uint64) error {
+	dirs, err := os.ReadDir(m.raftDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, d := range dirs {
+		if path := filepath.Join(m.raftDir(), d.Name()); path != m.logDir(but) {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

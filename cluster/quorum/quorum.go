@@ -35,13 +35,14 @@ var ErrNotLeader = errors.New("this manager is not the leader")
 
 // Config is what a manager brings.
 type Config struct {
-	Dir      string
-	Self     identity.NodeID
-	Timing   time.Duration // how long a leader may be silent
-	Listener net.Listener  // what other managers connect to; Close closes it
-	Dial     func(ctx context.Context, id identity.NodeID) (net.Conn, error)
-	Changed  func(*state.State) // told each state as it is reached; must not block
-	Log      *slog.Logger
+	Dir         string
+	Self        identity.NodeID
+	Timing      time.Duration // how long a leader may be silent
+	Incarnation uint64        // of the cluster: restoring a backup begins another one
+	Listener    net.Listener  // what other managers connect to; Close closes it
+	Dial        func(ctx context.Context, id identity.NodeID) (net.Conn, error)
+	Changed     func(*state.State) // told each state as it is reached; must not block
+	Log         *slog.Logger
 }
 
 // Quorum is a running Raft node. Its methods may be called from any goroutine.
@@ -118,7 +119,7 @@ func Open(cfg Config) (*Quorum, error) {
 	}
 	q := &Quorum{cfg: cfg, machine: newMachine(cfg.Changed), store: store}
 	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream:  &stream{Listener: cfg.Listener, dial: cfg.Dial, open: make(map[*accepted]struct{})},
+		Stream:  &stream{incarnation: cfg.Incarnation, Listener: cfg.Listener, dial: cfg.Dial, open: make(map[*accepted]struct{})},
 		MaxPool: 3,
 		Timeout: max(5*cfg.Timing, 2*time.Second),
 		Logger:  log,
@@ -152,6 +153,9 @@ func (q *Quorum) Close() error {
 
 // State returns the state that this manager has reached, nil if none yet.
 func (q *Quorum) State() *state.State { return q.machine.state.Load() }
+
+// Incarnation returns the one that Open was told.
+func (q *Quorum) Incarnation() uint64 { return q.cfg.Incarnation }
 
 // Applied returns how far in the log that is.
 func (q *Quorum) Applied() uint64 { return q.raft.AppliedIndex() }

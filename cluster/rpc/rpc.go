@@ -63,10 +63,11 @@ type Certificate struct {
 
 // Status is how far a node is.
 type Status struct {
-	Index   uint64          `json:"index"`   // of its state
-	Raft    bool            `json:"raft"`    // it takes part in Raft
-	Applied uint64          `json:"applied"` // of Raft's log
-	Leader  identity.NodeID `json:"leader"`  // zero: it knows none
+	Index       uint64          `json:"index"`       // of its state
+	Raft        bool            `json:"raft"`        // it takes part in Raft
+	Applied     uint64          `json:"applied"`     // of Raft's log
+	Incarnation uint64          `json:"incarnation"` // that the log is of
+	Leader      identity.NodeID `json:"leader"`      // zero: it knows none
 }
 
 // Beat is what a watcher hears: that its manager lives, and the state whenever it is another one.

@@ -1,0 +1,197 @@
+package cluster
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weftnet/weft/cluster/identity"
+	"github.com/weftnet/weft/cluster/state"
+)
+
+func TestKeysRotateStepByStep(t *testing.T) {
+	var mine atomic.Uint64 // what a reports; a node that has crashed reports nothing new
+	report := func() state.Report { return state.Report{KeyEpoch: mine.Load()} }
+	mine.Store(1)
+	a := start(t, "a", func(c *Config) { c.Report = report }).found()
+	w := start(t, "w", func(c *Config) { c.Report = report }).join(a, state.Worker)
+	ring := func(h *host) state.Keyring { return h.State().Cluster.Gossip }
+
+	a.propose(state.Command{RotateKeys: NewKeys(a.State())})
+	if r := ring(a); len(r.Keys) != 2 || r.Primary != 1 {
+		t.Fatalf("after the first step the keyring is %+v; expected two keys, the older in use", r)
+	}
+	mine.Store(2)
+	until(t, "the new key is in use alone", func() bool { r := ring(w); return len(r.Keys) == 1 && r.Primary == 2 })
+
+	w.kill() // it will not report the next one
+	a.propose(state.Command{RotateKeys: NewKeys(a.State())})
+	mine.Store(3)
+	until(t, "the rotation leaves w behind", func() bool { r := ring(a); return len(r.Keys) == 1 && r.Primary == 3 })
+	w.boot()
+	until(t, "w has caught up", func() bool { return ring(w).Primary == 3 })
+}
+
+func TestRotationWaitsForNodesThatAreThere(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	here, gone := identity.NodeID{1}, identity.NodeID{2}
+	timing := DefaultTiming()
+	ring := func(primary uint64, epochs ...uint64) state.Keyring {
+		r := state.Keyring{Primary: primary}
+		for _, e := range epochs {
+			r.Keys = append(r.Keys, state.Key{Epoch: e, Created: start})
+		}
+		return r
+	}
+	for name, tc := range map[string]struct {
+		ring        state.Keyring
+		herE, goneE uint64
+		goneSeen    time.Duration // ago
+		waited      time.Duration
+		want        state.RotateStep
+	}{
+		"a young key stays":                         {ring(1, 1), 1, 1, 0, timing.Rotate - time.Second, ""},
+		"an old key is replaced":                    {ring(1, 1), 1, 1, 0, timing.Rotate, state.StepInstall},
+		"a new key waits a step":                    {ring(1, 1, 2), 2, 2, 0, timing.Step - 1, ""},
+		"a new key that all have is used":           {ring(1, 1, 2), 2, 2, 0, timing.Step, state.StepUse},
+		"a new key waits for a node that is there":  {ring(1, 1, 2), 2, 1, 0, timing.Step, ""},
+		"it waits for none that is gone":            {ring(1, 1, 2), 2, 1, time.Hour, timing.Step, state.StepUse},
+		"it does not wait for ever":                 {ring(1, 1, 2), 1, 1, 0, timing.Behind, state.StepUse},
+		"the old key stays while nodes change over": {ring(2, 1, 2), 2, 2, 0, timing.Step, ""},
+		"the old key goes":                          {ring(2, 1, 2), 2, 2, 0, 3 * timing.Step, state.StepRemove},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &state.State{
+				Cluster: state.Cluster{Gossip: tc.ring},
+				Nodes: map[identity.NodeID]*state.Node{
+					here: {Report: state.Report{KeyEpoch: tc.herE}},
+					gone: {Report: state.Report{KeyEpoch: tc.goneE}},
+				},
+			}
+			now := start.Add(tc.waited)
+			seen := map[identity.NodeID]time.Time{here: now, gone: now.Add(-tc.goneSeen)}
+			term := &term{since: start}
+			term.rotate(s, seen, start, timing) // the stage begins
+			var got state.RotateStep
+			if c := term.rotate(s, seen, now, timing); c != nil {
+				got = c.Step
+			}
+			if got != tc.want {
+				t.Errorf("the step is %q, expected %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestLeasesOfNodesThatNobodySeesExpire(t *testing.T) {
+	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	seen, unseen, without, fresh := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}, identity.NodeID{4}
+	s := &state.State{
+		Cluster: state.Cluster{LeaseTTL: time.Hour},
+		Leases:  map[state.NetworkID][]*state.Lease{{1}: {{Node: seen}, {Node: unseen}, {Node: fresh}}},
+	}
+	sight := map[identity.NodeID]time.Time{seen: now.Add(-time.Minute), unseen: now.Add(-2 * time.Hour), without: now.Add(-2 * time.Hour)}
+	long := &term{since: now.Add(-time.Hour - time.Second)}
+	got := long.expired(s, sight, now)
+	slices.SortFunc(got, func(a, b identity.NodeID) int { return int(a[0]) - int(b[0]) })
+	if want := []identity.NodeID{unseen, fresh}; !slices.Equal(got, want) {
+		t.Errorf("expired are %v, expected %v", got, want)
+	}
+	short := &term{since: now.Add(-time.Minute)} // it cannot know yet
+	if got := short.expired(s, sight, now); len(got) > 0 {
+		t.Errorf("a leader of a minute expires %v", got)
+	}
+}
+
+func TestCertificatesAreRenewedAtTwoThirdsOfTheirLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		ca, err := identity.NewCA("test", begin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pub, _, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign := func() *x509.Certificate {
+			der, err := ca.Sign(pub, "n", 90*24*time.Hour, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cert
+		}
+		cert := sign()
+		due := identity.RenewAt(cert)
+		var asked []time.Time
+		failures := 3 // no manager answers for three hours
+		r := renewal{
+			now: time.Now, every: time.Hour,
+			changed: func() <-chan struct{} { return nil },
+			cert:    func() *x509.Certificate { return cert },
+			ask: func(context.Context) error {
+				asked = append(asked, time.Now())
+				if failures--; failures >= 0 {
+					return errors.New("no manager")
+				}
+				cert = sign()
+				return nil
+			},
+			failed: func(*x509.Certificate, error) {},
+		}
+		ctx, cancel := context.WithDeadline(t.Context(), due.Add(24*time.Hour))
+		defer cancel()
+		r.run(ctx)
+		if len(asked) != 4 {
+			t.Fatalf("asked at %v; expected three attempts that fail and one more", asked)
+		}
+		if late := asked[0].Sub(due); late < 0 || late > time.Hour {
+			t.Errorf("first asked %s after it was due", late)
+		}
+		for i := range 3 {
+			if gap := asked[i+1].Sub(asked[i]); gap != time.Hour {
+				t.Errorf("attempt %d came after %s, expected an hour", i+2, gap)
+			}
+		}
+		if !identity.RenewAt(cert).After(due.Add(24 * time.Hour)) {
+			t.Error("the certificate is not a new one")
+		}
+	})
+}
+
+func TestARenewedCertificateIsUsedAtOnce(t *testing.T) {
+	var shift atomic.Int64
+	clock := func(c *Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
+		c.Timing.Renew = 50 * time.Millisecond
+	}
+	a := start(t, "a", clock).found()
+	w := start(t, "w", clock).join(a, state.Worker)
+	serial := func(h *host) string {
+		cert, _ := h.Identity().Certificates()
+		return fmt.Sprint(cert.SerialNumber)
+	}
+	olda, oldw := serial(a), serial(w)
+	shift.Store(int64(70 * 24 * time.Hour))
+	until(t, "both have new certificates", func() bool { return serial(a) != olda && serial(w) != oldw })
+	shift.Store(int64(100 * 24 * time.Hour)) // the first ones are over
+	conn, err := w.dial(t.Context(), a.ID(), identity.NodeALPN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := fmt.Sprint(conn.ConnectionState().PeerCertificates[0].SerialNumber); got == olda {
+		t.Error("a shows its old certificate")
+	}
+}

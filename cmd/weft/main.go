@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run/inside"
 	"github.com/weftnet/weft/engine/userns"
 )
 
@@ -32,8 +32,8 @@ func weft(args []string, stdout, stderr io.Writer) int {
 		switch args[0] {
 		case userns.HoldCommand:
 			return userns.Hold(args[1:])
-		case run.InitCommand:
-			return run.Init(args[1:])
+		case inside.Command:
+			return inside.Main(args[1:])
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weftnet/weft/agent/api"
 	"github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run/inside"
 	"github.com/weftnet/weft/engine/userns"
 )
 
@@ -124,7 +125,7 @@ func (r *runFlags) complete() (networks []api.Attachment, err error) {
 		networks = append(networks, a)
 	}
 	for _, s := range r.volumes {
-		v, err := run.ParseVolume(s)
+		v, err := inside.ParseVolume(s)
 		if err != nil {
 			return nil, fmt.Errorf("--volume: %w", err)
 		}

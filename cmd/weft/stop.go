@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -28,8 +27,11 @@ already is no error. The names of those that have been stopped are printed.`,
 			if seconds < 0 || seconds > most {
 				return usageError{fmt.Errorf("--time %d; expected seconds, from 0 to %d", seconds, most)}
 			}
-			return forEach(c, data, args, func(s run.Store, name string) error {
-				return s.Stop(c.Context(), name, time.Duration(seconds)*time.Second)
+			if err := userns.Enter(data); err != nil {
+				return err
+			}
+			return eachName(c, args, func(name string) error {
+				return run.NewStore(data).Stop(c.Context(), name, time.Duration(seconds)*time.Second)
 			})
 		},
 	}
@@ -50,28 +52,13 @@ whose processes are killed, and those whose supervisor is gone. The names of tho
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: stored(&data, func(k *run.Container) bool { return force || k.State == run.Exited || k.State == run.Dead }),
 		RunE: func(c *cobra.Command, args []string) error {
-			return forEach(c, data, args, func(s run.Store, name string) error {
-				return s.Remove(c.Context(), name, force)
-			})
+			if err := userns.Enter(data); err != nil {
+				return err
+			}
+			return eachName(c, args, func(name string) error { return run.NewStore(data).Remove(c.Context(), name, force) })
 		},
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "also containers that run: kill their processes")
 	dataDirFlag(c, &data)
 	return c
-}
-
-// forEach does something to several containers, prints the names of those with which it went well, and returns all errors.
-func forEach(c *cobra.Command, data string, names []string, do func(run.Store, string) error) error {
-	if err := userns.Enter(data); err != nil {
-		return err
-	}
-	var all error
-	for _, name := range names {
-		if err := do(run.NewStore(data), name); err != nil {
-			all = errors.Join(all, err)
-			continue
-		}
-		fmt.Fprintln(c.OutOrStdout(), name)
-	}
-	return all
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/engine/process"
+	"github.com/weftnet/weft/engine/run/inside"
 )
 
 // State is what a container is doing.
@@ -30,7 +31,7 @@ type Container struct {
 	Service    string          `json:"service,omitempty"`
 	Command    []string        `json:"command"`
 	Workdir    string          `json:"workdir"`
-	Volumes    []Volume        `json:"volumes"`
+	Volumes    []inside.Volume `json:"volumes"`
 	Remove     bool            `json:"remove"`
 	Detached   bool            `json:"detached"`
 	Created    time.Time       `json:"created"`
@@ -123,10 +124,7 @@ func (f folder) save(c *Container) error {
 	return nil
 }
 
-// bound are the files that stand in for those of /etc.
-var bound = []string{"hosts", "hostname", "resolv.conf"}
-
-// furnish writes them. hosts is rewritten once the addresses are known; a bind mount shows it then, too.
+// furnish writes the files that stand in for those of /etc. hosts is rewritten once the addresses are known; a bind mount shows it then, too.
 func (f folder) furnish(c *Container) error {
 	resolv, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run/inside"
 	"github.com/weftnet/weft/engine/userns"
 	"github.com/weftnet/weft/internal/lab"
 	"github.com/weftnet/weft/stack/tap"
@@ -47,8 +48,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case userns.HoldCommand:
 			os.Exit(userns.Hold(os.Args[2:]))
-		case run.InitCommand:
-			os.Exit(run.Init(os.Args[2:]))
+		case inside.Command:
+			os.Exit(inside.Main(os.Args[2:]))
 		case drive:
 			var d driven
 			if err := json.Unmarshal([]byte(os.Args[2]), &d); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/weftnet/weft/engine/run"
 )
 
-// A node without containers, and a volume as people write it.
+// A node without containers.
 func Example() {
 	data, err := os.MkdirTemp("", "weft-example")
 	if err != nil {
@@ -17,8 +17,6 @@ func Example() {
 	defer os.RemoveAll(data)
 	list, err := run.NewStore(data).List()
 	fmt.Println(len(list), err)
-	fmt.Println(run.ParseVolume("/srv/www:/mnt:ro"))
 	// Output:
 	// 0 <nil>
-	// {/srv/www /mnt true} <nil>
 }

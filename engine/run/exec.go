@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/engine/run/inside"
 )
 
 // ExecOptions describe a command that is run in a container that runs.
@@ -43,25 +45,25 @@ func (s Store) Exec(name string, o ExecOptions) (status int, err error) {
 	if err != nil || !c.Process.Alive() {
 		return StatusFailed, fmt.Errorf("container %q has just ended", name)
 	}
-	order := orders{Enter: true, Env: Environment(environ(env), o.Env), Workdir: c.Workdir, User: o.User, Command: o.Command}
+	order := inside.Orders{Enter: true, Env: Environment(environ(env), o.Env), Workdir: c.Workdir, User: o.User, Command: o.Command}
 	if o.Workdir != "" {
 		order.Workdir = o.Workdir
 	}
-	in, exe, err := order.place()
+	in, exe, err := place(order)
 	if err != nil {
 		return StatusFailed, err
 	}
 	args := []string{
 		"nsenter", "--target", strconv.Itoa(c.Process.PID), "--net", "--mount", "--uts", "--",
 		// Good in the container too, where a volume may hide the program's file.
-		"/proc/self/fd/" + strconv.Itoa(exe), InitCommand, strconv.Itoa(in), strconv.Itoa(exe),
+		"/proc/self/fd/" + strconv.Itoa(exe), inside.Command, strconv.Itoa(in), strconv.Itoa(exe),
 	}
 	err = syscall.Exec(nsenter, args, os.Environ())
 	return StatusFailed, fmt.Errorf("run %s: %w", nsenter, err)
 }
 
 // place puts the orders and this program where the init finds them: at descriptors that stay open in what follows.
-func (o *orders) place() (in, exe int, err error) {
+func place(o inside.Orders) (in, exe int, err error) {
 	b, err := json.Marshal(o)
 	if err != nil {
 		return 0, 0, err

@@ -1,7 +1,7 @@
 // Package run runs commands as containers without images: the host's file system, and network, mount and UTS namespaces of
 // their own, attached to networks before the command starts.
 //
-//	weft run ─► supervisor ── clone ──────► init (this program, InitCommand)
+//	weft run ─► supervisor ── clone ──────► init (package inside)
 //	             │  lock, container.json      │ waits
 //	             ├─ Attach(init's PID) ─► agent: eth0, addresses, routes
 //	             ├─ hosts, resolv.conf, hostname
@@ -35,14 +35,13 @@ import (
 	"os"
 	"regexp"
 	"strings"
+
+	"github.com/weftnet/weft/engine/run/inside"
 )
 
-// Statuses of weft run that are not the command's, as Docker's.
-const (
-	StatusFailed      = 125 // weft failed, not the command
-	StatusNotRunnable = 126 // the command cannot be run
-	StatusNotFound    = 127 // there is no such command
-)
+// StatusFailed is the exit status of weft run and weft exec when weft failed, not the command, as Docker's. The others that
+// are not the command's are in package inside.
+const StatusFailed = inside.StatusFailed
 
 // Attacher gives containers their interfaces: the agent.
 type Attacher interface {
@@ -76,7 +75,7 @@ type Spec struct {
 	Env      []string // whole, NAME=value
 	Workdir  string
 	User     string // user[:group], names or numbers; empty: whoever runs it
-	Volumes  []Volume
+	Volumes  []inside.Volume
 	Remove   bool // nothing stays of it at its end
 }
 
@@ -87,15 +86,6 @@ type Options struct {
 	Warn     func(string) // may be nil
 	Ready    *Ready       // of a supervisor that Detach started; nil in the foreground
 }
-
-// StartError is a command that could not be started.
-type StartError struct {
-	Status int // StatusNotRunnable or StatusNotFound
-	Err    error
-}
-
-func (e *StartError) Error() string { return e.Err.Error() }
-func (e *StartError) Unwrap() error { return e.Err }
 
 var (
 	nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
@@ -153,7 +143,7 @@ func Run(ctx context.Context, store Store, o Options) (status int, err error) {
 	}
 	defer s.close()
 	if err := s.start(ctx); err != nil {
-		if e := new(StartError); errors.As(err, &e) {
+		if e := new(inside.StartError); errors.As(err, &e) {
 			return e.Status, err
 		}
 		return StatusFailed, err

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run/inside"
 	"github.com/weftnet/weft/internal/lab"
 )
 
@@ -83,9 +84,9 @@ func TestWhatCannotBeStartedLeavesNothing(t *testing.T) {
 		want string
 	}{
 		{"the agent refuses", func(d *driven) { d.Refuse = "no network web" }, "attach container c1: no network web"},
-		{"a volume's source is missing", func(d *driven) { d.Spec.Volumes = []run.Volume{{Source: missing, Target: "/mnt"}} }, missing},
-		{"a volume's target is missing", func(d *driven) { d.Spec.Volumes = []run.Volume{{Source: "/tmp", Target: missing}} }, missing + " does not exist"},
-		{"a file over a directory", func(d *driven) { d.Spec.Volumes = []run.Volume{{Source: "/etc/passwd", Target: "/mnt"}} }, "both be directories, or both files"},
+		{"a volume's source is missing", func(d *driven) { d.Spec.Volumes = []inside.Volume{{Source: missing, Target: "/mnt"}} }, missing},
+		{"a volume's target is missing", func(d *driven) { d.Spec.Volumes = []inside.Volume{{Source: "/tmp", Target: missing}} }, missing + " does not exist"},
+		{"a file over a directory", func(d *driven) { d.Spec.Volumes = []inside.Volume{{Source: "/etc/passwd", Target: "/mnt"}} }, "both be directories, or both files"},
 		{"no such working directory", func(d *driven) { d.Spec.Workdir = missing }, "--workdir"},
 		{"no such user", func(d *driven) { d.Spec.User = "no-such-user" }, `user "no-such-user" is not known here`},
 		{"no such group", func(d *driven) { d.Spec.User = "0:no-such-group" }, `group "no-such-group"`},
@@ -223,7 +224,7 @@ func TestHostsVolumesUserAndEnvironment(t *testing.T) {
 	o := script("db-1", `cat /etc/hosts; echo "$A-$PWD"; echo new >/mnt/file && cat /mnt/file; mount | grep -c " /mnt "; ls /sys/class/net | tr '\n' ,`)
 	o.Hostname, o.Remove, o.Workdir = "db.example", true, "/usr"
 	o.Env = append(o.Env, "A=1")
-	o.Volumes = []run.Volume{{Source: dir, Target: "/mnt"}}
+	o.Volumes = []inside.Volume{{Source: dir, Target: "/mnt"}}
 	got := w.run(o)
 	want := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + address + "\tdb.example db-1\n1-/usr\nnew\n1\n"
 	if got.status != 0 || !strings.HasPrefix(got.stdout, want) {

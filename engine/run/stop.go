@@ -98,7 +98,7 @@ func (s Store) wait(ctx context.Context, c *Container, limit time.Duration) (end
 	defer tick.Stop()
 	limited := time.After(limit)
 	for {
-		if !running(s, c.Name, c) {
+		if !s.runs(c) {
 			return true, nil
 		}
 		select {

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/engine/process"
+	"github.com/weftnet/weft/engine/run/inside"
+	"github.com/weftnet/weft/engine/run/output"
 )
 
 // passed are the signals that reach the command. Of the terminal's, only those that stop and continue are missing: they act
@@ -33,8 +35,8 @@ type supervisor struct {
 	tty     *os.File // the controlling terminal; nil if there is none
 	signals chan os.Signal
 	spaces  namespaces
-	log     *logger  // nil in the foreground
-	ended   chan int // the command's exit status
+	log     *output.Log // nil in the foreground
+	ended   chan int    // the command's exit status
 }
 
 // prepare makes the container's directory.
@@ -55,7 +57,7 @@ func prepare(store Store, o *Options) (*supervisor, error) {
 		return nil, err
 	}
 	if o.Ready != nil {
-		if s.log, err = openLog(s.folder.file("log")); err != nil {
+		if s.log, err = output.Open(s.folder.file("log")); err != nil {
 			_ = store.discard(s.folder, c)
 			s.close()
 			return nil, err
@@ -154,7 +156,7 @@ func (s *supervisor) spawn() (orders, report *os.File, err error) {
 	}
 	defer reportOut.Close()
 	// Not exec.Cmd's Wait, but reap takes its end; hence no streams but files.
-	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"weft", InitCommand}, ExtraFiles: []*os.File{ordersIn, reportOut}}
+	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"weft", inside.Command}, ExtraFiles: []*os.File{ordersIn, reportOut}}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWUTS,
 		// On a terminal the two are one job, which the terminal signals, stops and continues as such. Elsewhere a signal to
@@ -162,7 +164,7 @@ func (s *supervisor) spawn() (orders, report *os.File, err error) {
 		Setpgid: s.tty == nil,
 	}
 	if s.log != nil {
-		outs, err := s.log.pipes()
+		outs, err := s.log.Pipes()
 		if err != nil {
 			return nil, nil, errors.Join(err, orders.Close(), report.Close())
 		}
@@ -190,7 +192,7 @@ func (s *supervisor) launch(ctx context.Context, to, from *os.File) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.c.Process.Signal(unix.SIGKILL) })
 	defer stop()
 	o := s.opts
-	err := json.NewEncoder(to).Encode(orders{
+	err := json.NewEncoder(to).Encode(inside.Orders{
 		Hostname: o.Hostname, Folder: string(s.folder), Volumes: o.Volumes,
 		Env: o.Env, Workdir: o.Workdir, User: o.User, Command: o.Command,
 	})
@@ -202,7 +204,7 @@ func (s *supervisor) launch(ctx context.Context, to, from *os.File) error {
 	if err := errors.Join(err, readErr); err != nil {
 		return fmt.Errorf("start container %s: %w", s.c.Name, err)
 	}
-	return started(said)
+	return inside.Started(said)
 }
 
 // supervise passes signals on until the command ends, and puts everything away.
@@ -220,7 +222,7 @@ func (s *supervisor) supervise() (status int, err error) {
 	s.c.Finished, s.c.Status = time.Now(), status
 	s.killAll()
 	if s.log != nil {
-		s.log.drain()
+		s.log.Drain()
 	}
 	s.detach()
 	if s.c.Remove {

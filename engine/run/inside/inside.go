@@ -1,4 +1,12 @@
-package run
+// Package inside is what this program does in the namespaces of a container before it becomes the container's command:
+// it waits for its orders, makes the namespaces the container's, and runs execve(2).
+//
+//	supervisor ── orders (JSON) ──► descriptor 3, read until it is whole; if it ends before, nobody wants the container
+//	           ◄── "." ─────────── descriptor 4, and its end by the execve: the command runs
+//	           ◄── {error,status} ─ descriptor 4: it does not
+//
+// In a container that runs, for Exec, there is no descriptor 4, and people are told.
+package inside
 
 import (
 	"encoding/json"
@@ -16,8 +24,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InitCommand is the argument with which this program calls Init.
-const InitCommand = "container-init"
+// Command is the argument with which this program calls Main.
+const Command = "container-init"
+
+// Exit statuses that are not the command's, as Docker's.
+const (
+	StatusFailed      = 125 // weft failed, not the command
+	StatusNotRunnable = 126 // the command cannot be run
+	StatusNotFound    = 127 // there is no such command
+)
+
+// StartError is a command that could not be started.
+type StartError struct {
+	Status int // StatusNotRunnable or StatusNotFound
+	Err    error
+}
+
+func (e *StartError) Error() string { return e.Err.Error() }
+func (e *StartError) Unwrap() error { return e.Err }
 
 // Descriptors of the init of a new container.
 const (
@@ -25,8 +49,8 @@ const (
 	reportFD = 4
 )
 
-// orders say what the init is to become.
-type orders struct {
+// Orders say what the init is to become.
+type Orders struct {
 	Hostname string   `json:"hostname"`
 	Folder   string   `json:"folder"`
 	Volumes  []Volume `json:"volumes,omitempty"`
@@ -46,8 +70,8 @@ type report struct {
 // ready comes before the command: it tells one that started from an init that was killed.
 const ready = '.'
 
-// started understands what the init said until the command began, or did not.
-func started(said []byte) error {
+// Started understands what the init said until the command began, or did not.
+func Started(said []byte) error {
 	if len(said) > 0 && said[0] == ready {
 		said = said[1:]
 		if len(said) == 0 {
@@ -64,10 +88,10 @@ func started(said []byte) error {
 	return errors.New(r.Error)
 }
 
-// Init is what this program does with InitCommand and args, in the namespaces of a container: make them the container's, and
+// Main is what this program does with Command and args, in the namespaces of a container: make them the container's, and
 // become its command. One that Exec has sent is told by args which descriptor has its orders, and which others are not the
-// command's. Init returns an exit status if it could not.
-func Init(args []string) int {
+// command's. Main returns an exit status if it could not.
+func Main(args []string) int {
 	in, out := ordersFD, os.Stderr
 	if len(args) == 0 {
 		out = os.NewFile(reportFD, "report")
@@ -85,7 +109,7 @@ func Init(args []string) int {
 	}
 	unix.CloseOnExec(in)
 	source := os.NewFile(uintptr(in), "orders")
-	var o orders
+	var o Orders
 	if err := json.NewDecoder(source).Decode(&o); err != nil {
 		return StatusFailed // the supervisor gave up
 	}
@@ -104,7 +128,7 @@ func Init(args []string) int {
 }
 
 // become returns only with an error.
-func (o *orders) become(out *os.File) error {
+func (o *Orders) become(out *os.File) error {
 	if !o.Enter {
 		if err := o.furnish(); err != nil {
 			return err

@@ -1,4 +1,4 @@
-package run
+package inside
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 )
 
 // furnish makes the namespaces that this process is in the container's.
-func (o *orders) furnish() error {
+func (o *Orders) furnish() error {
 	if err := unix.Sethostname([]byte(o.Hostname)); err != nil {
 		return fmt.Errorf("set the host name %q: %w", o.Hostname, err)
 	}
@@ -25,7 +25,7 @@ func (o *orders) furnish() error {
 	allow("net/ipv4/ip_unprivileged_port_start", "0")
 	allow("net/ipv4/ping_group_range", "0 2147483647", "0 0")
 	remountSys()
-	for _, name := range bound {
+	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 		source := filepath.Join(o.Folder, name)
 		err := unix.Mount(source, filepath.Join("/etc", name), "", unix.MS_BIND, "")
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the host has none, so nobody looks there

@@ -1,4 +1,11 @@
-package run
+// Package output keeps what a container in the background writes, in the log format of Kubernetes' CRI:
+//
+//	2026-01-31T12:00:00.000000000Z stdout F the text of a line
+//	└ when it came                 │      └ F: full, P: the line goes on
+//	                               └ or stderr
+//
+// A log is a file, and when that has become long, the one before it, by the same name and ".1".
+package output
 
 import (
 	"bufio"
@@ -10,18 +17,17 @@ import (
 	"time"
 )
 
-// logLimit is how long a log file gets before it becomes log.1 and a new one is begun.
-const logLimit = 10 << 20
+// limit is how long a file gets before a new one is begun.
+const limit = 10 << 20
 
-// lineLimit is how long a line is recorded in one piece, as with the container runtimes of Kubernetes.
-const lineLimit = 16 << 10
+// longest is how long a line is recorded in one piece, as with the container runtimes of Kubernetes.
+const longest = 16 << 10
 
-// logger writes the output of a detached container in the format of Kubernetes' CRI:
-//
-//	2026-01-31T12:00:00.000000000Z stdout F the text of a line
-//	└ when it came                 │      └ F: full, P: the line goes on
-//	                               └ or stderr
-type logger struct {
+// old is what the name of the file before ends in.
+const old = ".1"
+
+// Log takes what one container writes.
+type Log struct {
 	path   string
 	limit  int64
 	copies sync.WaitGroup
@@ -32,22 +38,23 @@ type logger struct {
 	size int64
 }
 
-func openLog(path string) (*logger, error) {
-	l := &logger{path: path, limit: logLimit}
+// Open begins a log.
+func Open(path string) (*Log, error) {
+	l := &Log{path: path, limit: limit}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("the container's log: %w", err)
 	}
 	return l, nil
 }
 
-func (l *logger) open() (err error) {
+func (l *Log) open() (err error) {
 	l.file, err = os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	l.size = 0
 	return err
 }
 
-// pipes returns what becomes the container's standard output and error.
-func (l *logger) pipes() (outs [2]*os.File, err error) {
+// Pipes returns what becomes the container's standard output and error, which the caller closes when it has them.
+func (l *Log) Pipes() (outs [2]*os.File, err error) {
 	for i, stream := range []string{"stdout", "stderr"} {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -60,8 +67,8 @@ func (l *logger) pipes() (outs [2]*os.File, err error) {
 	return outs, nil
 }
 
-func (l *logger) copy(r io.Reader, stream string) {
-	lines := bufio.NewReaderSize(r, lineLimit)
+func (l *Log) copy(r io.Reader, stream string) {
+	lines := bufio.NewReaderSize(r, longest)
 	for {
 		line, err := lines.ReadSlice('\n')
 		full := err == nil
@@ -78,7 +85,7 @@ func (l *logger) copy(r io.Reader, stream string) {
 }
 
 // write records one line. What cannot be written, as on a full disk, is lost: the container must not wait for its log.
-func (l *logger) write(stream string, full bool, text []byte) {
+func (l *Log) write(stream string, full bool, text []byte) {
 	tag := "P"
 	if full {
 		tag = "F"
@@ -102,16 +109,16 @@ func (l *logger) write(stream string, full bool, text []byte) {
 // stamp is RFC 3339 with all digits, so that lines are aligned.
 const stamp = "2006-01-02T15:04:05.000000000Z07:00"
 
-func (l *logger) rotate() {
+func (l *Log) rotate() {
 	l.file.Close()
 	l.file = nil
-	_ = os.Rename(l.path, l.path+".1")
+	_ = os.Rename(l.path, l.path+old)
 	_ = l.open()
 }
 
-// drain waits until what the container wrote is recorded. Only a pipe that it has passed to another container's process
+// Drain waits until what the container wrote is recorded. Only a pipe that it has passed to another container's process
 // would still be open.
-func (l *logger) drain() {
+func (l *Log) Drain() {
 	end := time.Now().Add(time.Second)
 	for _, r := range l.ends {
 		_ = r.SetReadDeadline(end)
@@ -120,7 +127,7 @@ func (l *logger) drain() {
 }
 
 // Close ends the log. It is idempotent.
-func (l *logger) Close() {
+func (l *Log) Close() {
 	for _, r := range l.ends {
 		r.Close()
 	}

@@ -1,4 +1,4 @@
-package run
+package inside
 
 import (
 	"path/filepath"
@@ -54,22 +54,6 @@ func FuzzParseVolume(f *testing.F) {
 	})
 }
 
-func TestSettingsComeFromTheCommandLineOrFromHere(t *testing.T) {
-	here := func(name string) (string, bool) { return "here", name == "A" || name == "B" }
-	got, err := Setting([]string{"A", "B=2", "C", "D=x=y", "E="}, here)
-	if want := []string{"A=here", "B=2", "D=x=y", "E="}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %q, %v; expected %q", got, err, want)
-	}
-	for _, bad := range []string{"", "=x", "A=\x00"} {
-		if got, err := Setting([]string{bad}, here); err == nil {
-			t.Errorf("%q: %q", bad, got)
-		}
-	}
-	if got, want := Environment([]string{"A=1", "B=1"}, []string{"B=2", "C=2"}, []string{"A=3"}), []string{"A=3", "B=2", "C=2"}; !slices.Equal(got, want) {
-		t.Errorf("merged: %q, expected %q", got, want)
-	}
-}
-
 func TestOrdersOfAUserSetWhoseEnvironmentItIs(t *testing.T) {
 	who := identity{name: "ann", home: "/home/ann"}
 	if got, want := who.environment([]string{"HOME=/root", "A=1", "USER=root"}), []string{"A=1", "USER=ann", "LOGNAME=ann", "HOME=/home/ann"}; !slices.Equal(got, want) {
@@ -82,11 +66,11 @@ func TestOrdersOfAUserSetWhoseEnvironmentItIs(t *testing.T) {
 }
 
 func TestWhatTheInitSaysTellsAStartFromAFailure(t *testing.T) {
-	if err := started([]byte{ready}); err != nil {
+	if err := Started([]byte{ready}); err != nil {
 		t.Errorf("it began: %v", err)
 	}
 	for _, s := range []string{"", `{"error":"no","status":125}`, `.{"error":"no","status":126}`, ".{", "x"} {
-		if started([]byte(s)) == nil {
+		if Started([]byte(s)) == nil {
 			t.Errorf("%q is taken for a start", s)
 		}
 	}

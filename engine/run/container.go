@@ -124,7 +124,8 @@ func (f folder) save(c *Container) error {
 	return nil
 }
 
-// furnish writes the files that stand in for those of /etc. hosts is rewritten once the addresses are known; a bind mount shows it then, too.
+// furnish writes the files that stand in for those of /etc. It does so again once the addresses are known; a bind mount
+// would show that, too.
 func (f folder) furnish(c *Container) error {
 	resolv, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {

@@ -83,6 +83,9 @@ func (r Range) part(taken []netip.Addr) []netip.Addr {
 	}
 	v4 := r.subnet.Addr().Is4()
 	first, last := r.span.first.addr(v4), r.span.last.addr(v4)
+	if len(taken) == 0 || first.Compare(taken[0]) <= 0 && taken[len(taken)-1].Compare(last) <= 0 {
+		return taken // as nearly always
+	}
 	from, _ := slices.BinarySearchFunc(taken, first, netip.Addr.Compare)
 	to, found := slices.BinarySearchFunc(taken[from:], last, netip.Addr.Compare)
 	if found {

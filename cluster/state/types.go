@@ -116,6 +116,8 @@ type Network struct {
 	NetworkSpec
 	Tight  bool         `json:"tight,omitempty"`  // nearly all addresses are leased: nodes give back what they do not use
 	Wanted []netip.Addr `json:"wanted,omitempty"` // addresses that a node asked for and another leases: give them back if unused
+
+	WantedUntil []time.Time `json:"wanted_until,omitempty"` // of each of Wanted, when the wish lapses; until then no other node is given the address unasked
 }
 
 // NetworkSpec is what a user asks for.

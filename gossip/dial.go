@@ -106,7 +106,11 @@ func (g *Gossip) dialable(now time.Time) (out []netip.AddrPort) {
 			want(addr)
 		}
 	}
+	fresh := make(map[netip.AddrPort]bool)
 	for _, m := range g.members {
+		if m.unsure {
+			fresh[g.addrOf(m)] = true
+		}
 		e := g.cluster().get(m.id, nodeKey)
 		left := e != nil && e.Deleted
 		if !left && !m.expelled && (m.node == nil || m.state == Dead) {
@@ -125,6 +129,9 @@ func (g *Gossip) dialable(now time.Time) (out []netip.AddrPort) {
 		d := g.dials[addr]
 		if d == nil {
 			d = &dial{wait: firstWait, next: now.Add(jitter(firstWait, g.cfg.Rand))}
+			if fresh[addr] {
+				d.next = now
+			}
 			g.dials[addr] = d
 		}
 		if !d.busy && !now.Before(d.next) && busy < maxDials {
@@ -144,6 +151,12 @@ func (g *Gossip) redial(addr netip.AddrPort) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, m := range g.members {
+		if m.unsure && g.addrOf(m) == addr {
+			m.unsure = false
+			g.notify()
+		}
+	}
 	if d := g.dials[addr]; d != nil {
 		d.busy = false
 		d.next = time.Now().Add(jitter(d.wait, g.cfg.Rand))

@@ -82,6 +82,9 @@ func (g *Gossip) onDigest(h wire.Head, body []byte) ([]letter, error) {
 				out = append(out, g.descend(t, m, now))
 			}
 		}
+		if len(d.Attached) > 0 {
+			out = append(out, g.suspects(m)...)
+		}
 		if len(reply.Sums) > 0 {
 			out = append(out, g.letter(g.cluster(), m, wire.Digest, reply.Append(nil)))
 		}

@@ -199,6 +199,9 @@ func (g *Gossip) accept(t *table, r *record.Record, pushed bool) {
 		if pushed { // fresh news of a node whose joining memberlist has not told yet
 			m.guess = now.Add(guessTime)
 			g.live(m, Alive)
+		} else {
+			m.unsure, g.due.check = true, time.Time{}
+			poke(g.nudge)
 		}
 	}
 	t.put(r, now)

@@ -33,7 +33,9 @@ type member struct {
 	checking bool
 	checked  time.Time // when it was last pinged for not answering
 	// guess is set while memberlist has not told of the node though fresh records of it came: until then it counts as alive.
-	guess    time.Time
+	guess time.Time
+	// unsure is set while this node knows of it from records alone and has not tried yet to reach it.
+	unsure   bool
 	expelled bool // the directory does not know it
 }
 
@@ -189,7 +191,7 @@ func (e events) NotifyJoin(n *memberlist.Node) {
 	defer g.mu.Unlock()
 	m := g.member(id)
 	node := *n
-	m.node, m.guess, m.asked, m.heard = &node, time.Time{}, time.Time{}, time.Now()
+	m.node, m.unsure, m.guess, m.asked = &node, false, time.Time{}, time.Time{}
 	delete(g.refused, id)
 	g.live(m, Alive)
 	g.greet = append(g.greet, id)

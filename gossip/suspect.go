@@ -80,6 +80,10 @@ func (g *Gossip) check(m *member) {
 // suspected. g.mu is held.
 func (g *Gossip) silent(now time.Time) (out []*member) {
 	for _, m := range g.members {
+		if m.unsure && now.Sub(m.since) > 2*g.pace.answer {
+			m.unsure = false
+			g.notify()
+		}
 		late := m.state == Alive && !m.asked.IsZero() && now.Sub(m.asked) > g.pace.answer
 		if m.checking || m.node == nil || !late && (m.state != Suspect || now.Sub(m.checked) < recheckTime) {
 			continue
@@ -91,7 +95,8 @@ func (g *Gossip) silent(now time.Time) (out []*member) {
 }
 
 // onSuspect hears that a node does not answer somebody. It is passed on at once, but believed only if the node does not
-// answer this one either.
+// answer this one either, or as long as this one has never heard of it: a newcomer's list of members is somebody else's word
+// too.
 func (g *Gossip) onSuspect(body []byte) ([]letter, error) {
 	if len(body) != 16 {
 		return nil, record.ErrTruncated
@@ -104,12 +109,30 @@ func (g *Gossip) onSuspect(body []byte) ([]letter, error) {
 	if m == nil || m.node == nil || m.state != Alive || m.checking || now.Sub(m.checked) < recheckTime || now.Sub(m.heard) < g.pace.answer {
 		return nil, nil
 	}
+	if m.heard.IsZero() {
+		g.live(m, Suspect)
+		poke(g.nudge)
+		return nil, nil
+	}
 	if m.asked.IsZero() || now.Sub(m.asked) < g.pace.answer {
 		m.asked = now.Add(-2 * g.pace.answer)
 	}
 	poke(g.nudge)
 	return g.rumour(m), nil
 }
+
+// suspects tells a newcomer whom not to count on. g.mu is held.
+func (g *Gossip) suspects(to *member) (out []letter) {
+	for _, m := range g.members {
+		if m.state == Suspect && m != to && len(out) < maxSuspects {
+			out = append(out, g.letter(g.cluster(), to, wire.Suspect, m.id[:]))
+		}
+	}
+	return out
+}
+
+// maxSuspects bounds how many a newcomer is told of.
+const maxSuspects = 64
 
 // rumour tells some members that one does not answer. g.mu is held.
 func (g *Gossip) rumour(about *member) (out []letter) {

@@ -96,8 +96,21 @@ func (g *Gossip) synced(t *table, start time.Time) bool {
 		return true
 	case g.cluster().equal.IsZero():
 		return false // who takes part is not known yet
+	case g.unsure(t):
+		return false
 	case len(g.peersOf(t.id)) == 0:
 		return true
 	}
 	return !t.equal.Before(start)
+}
+
+// unsure reports whether a node may take part that memberlist did not tell of and that has not been dialled yet. memberlist
+// keeps from a newcomer whom it suspects. g.mu is held.
+func (g *Gossip) unsure(t *table) bool {
+	for id, m := range g.members {
+		if m.unsure && g.takesPart(id, t) {
+			return true
+		}
+	}
+	return false
 }

@@ -147,6 +147,8 @@ func (m *Member) Run(ctx context.Context) error {
 		err = m.cluster.Run(ctx)
 	}()
 	m.reap()
+	tick := time.NewTicker(audit)
+	defer tick.Stop()
 	for running := true; running; {
 		changed := m.cluster.Changed()
 		heard := m.follow()
@@ -161,7 +163,7 @@ func (m *Member) Run(ctx context.Context) error {
 			m.pause(ctx)
 		case <-m.wake:
 			m.reap()
-		case <-time.After(audit):
+		case <-tick.C:
 			m.reap()
 		}
 	}

@@ -209,11 +209,8 @@ func (s *State) checkLeases(n *Network, leases []*Lease) error {
 			return refuse(ErrInvalid, "the addresses that node %s leases of network %s are not in order", s.nodeName(l.Node), n.Name)
 		}
 		for _, a := range l.Addresses {
-			if err := n.leases(a); err != nil {
-				return err
-			}
-			if seen[a] {
-				return refuse(ErrInvalid, "%s of network %s is leased twice", a, n.Name)
+			if err := n.leases(a); err != nil || seen[a] {
+				return refuse(ErrInvalid, "%s of network %s is leased twice, or cannot be: %v", a, n.Name, err)
 			}
 			seen[a] = true
 		}

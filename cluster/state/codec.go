@@ -23,7 +23,8 @@ func (s *State) Encode() []byte {
 	return b
 }
 
-// Decode is the inverse of Encode, for views too. It refuses what no Apply could have made: what it returns, Apply can go on from.
+// Decode is the inverse of Encode, for views too. It refuses what no Apply could have made, so that Apply can go on from a whole
+// state; a view, which has no CAKey, is for reading.
 func Decode(b []byte) (*State, error) {
 	var head struct {
 		Version int `json:"version"`

@@ -34,7 +34,7 @@ type member struct {
 	checked  time.Time // when it was last pinged for not answering
 	// guess is set while memberlist has not told of the node though fresh records of it came: until then it counts as alive.
 	guess time.Time
-	// unsure is set while this node knows of it from records alone and has not tried yet to reach it.
+	// unsure is set while this node has its state from others alone, and has not tried yet to reach it.
 	unsure   bool
 	expelled bool // the directory does not know it
 }

@@ -58,6 +58,10 @@ func (g *Gossip) check(m *member) {
 	g.mu.Lock()
 	now := time.Now()
 	m.checking, m.checked = false, now
+	if m.unsure {
+		m.unsure = false
+		g.notify()
+	}
 	var out []letter
 	switch {
 	case g.closed:
@@ -111,6 +115,7 @@ func (g *Gossip) onSuspect(body []byte) ([]letter, error) {
 	}
 	if m.heard.IsZero() {
 		g.live(m, Suspect)
+		m.unsure = true
 		poke(g.nudge)
 		return nil, nil
 	}

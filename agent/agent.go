@@ -21,6 +21,7 @@ import (
 	"github.com/weftnet/weft/agent/api"
 	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/agent/static"
+	"github.com/weftnet/weft/cluster"
 )
 
 // Options say how a node is run.
@@ -29,7 +30,8 @@ type Options struct {
 	Dir       string     // data directory of a node for a cluster
 	Advertise netip.Addr // where other nodes reach this one; the zero Addr: the address of the default route's interface
 	Ports     Ports
-	Profile   string // how patient gossip is: lan (default) or wan
+	Profile   string         // how patient gossip is: lan (default) or wan
+	Timing    cluster.Timing // how patient the cluster is; zero fields: as on a LAN
 
 	Socket  string           // path of the API's unix socket
 	Log     *slog.Logger     // nil discards

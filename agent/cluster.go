@@ -29,7 +29,7 @@ func runMember(ctx context.Context, o Options) error {
 	}
 	defer n.close()
 	m, err := member.Open(member.Config{
-		Dir: o.Dir, Advertise: o.Advertise, API: o.Ports.API, Gossip: o.Ports.Gossip, VXLAN: o.Ports.VXLAN, Profile: profiles[o.Profile],
+		Dir: o.Dir, Advertise: o.Advertise, API: o.Ports.API, Gossip: o.Ports.Gossip, VXLAN: o.Ports.VXLAN, Profile: profiles[o.Profile], Timing: o.Timing,
 		Version: o.Version, Log: o.Log, Plane: plane{n},
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/weftnet/weft/agent"
 	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/cluster"
 	"github.com/weftnet/weft/internal/lab"
 )
 
@@ -38,7 +39,7 @@ func runAgent(options string) int {
 	err := json.Unmarshal([]byte(options), &o)
 	if err == nil {
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		err = agent.Run(ctx, agent.Options{Dir: o.Dir, Socket: o.Socket, Advertise: o.Advertise, Version: "test", Log: log})
+		err = agent.Run(ctx, agent.Options{Dir: o.Dir, Socket: o.Socket, Advertise: o.Advertise, Timing: o.Timing, Version: "test", Log: log})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -51,6 +52,7 @@ func runAgent(options string) int {
 type place struct {
 	Dir, Socket string
 	Advertise   netip.Addr
+	Timing      cluster.Timing
 }
 
 const patience = 30 * time.Second // for what takes milliseconds on an idle machine
@@ -59,6 +61,7 @@ const patience = 30 * time.Second // for what takes milliseconds on an idle mach
 type lan struct {
 	t      testing.TB
 	wire   *lab.Host
+	timing cluster.Timing // of the agents
 	agents []*node
 }
 
@@ -112,7 +115,7 @@ func (l *lan) node(name string) *node {
 	n.dir, err = os.MkdirTemp("", "weft") // the test's own directory has a name too long for a socket
 	lab.Must(l.t, err)
 	l.t.Cleanup(func() { os.RemoveAll(n.dir) })
-	n.place = place{Dir: filepath.Join(n.dir, "data"), Socket: filepath.Join(n.dir, "s"), Advertise: n.addr}
+	n.place = place{Dir: filepath.Join(n.dir, "data"), Socket: filepath.Join(n.dir, "s"), Advertise: n.addr, Timing: l.timing}
 	n.Client = api.NewClient(n.Socket)
 	n.start()
 	l.t.Cleanup(func() {
@@ -251,45 +254,4 @@ func (n *node) network(r api.NetworkRequest, all ...*node) api.NetworkDetail {
 		})
 	}
 	return made
-}
-
-// box is a container: a host that is attached.
-type box struct {
-	*lab.Host
-	node *node
-	name string
-	addr netip.Addr
-}
-
-// contain makes a container and attaches it to networks; its address is that in the first.
-func (n *node) contain(name string, networks ...string) *box {
-	n.t.Helper()
-	b := &box{Host: lab.T(n.t, name), node: n, name: name}
-	r := api.AttachRequest{Name: name, NetNS: b.Path()}
-	for _, net := range networks {
-		r.Networks = append(r.Networks, api.Attachment{Network: net})
-	}
-	got, err := n.Attach(n.t.Context(), r)
-	lab.Must(n.t, err)
-	b.addr = got[0].Addresses[0].Addr()
-	return b
-}
-
-// ping sends three echo requests and returns an error unless an answer comes.
-func (b *box) ping(to *box) error {
-	out, err := b.Command("ping", "-n", "-c", "3", "-i", "0.05", "-W", "1", to.addr.String()).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s to %s (%s): %w: %s", b.name, to.name, to.addr, err, out)
-	}
-	return nil
-}
-
-// reaches waits until all containers reach each other.
-func (b *box) reaches(others ...*box) {
-	b.node.t.Helper()
-	for _, to := range others {
-		if to != b {
-			b.node.eventually(b.name+" reaches "+to.name, func() error { return b.ping(to) })
-		}
-	}
 }

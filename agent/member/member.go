@@ -56,6 +56,7 @@ type Config struct {
 	Gossip    uint16 // TCP and UDP port
 	VXLAN     uint16 // UDP port
 	Profile   gossip.Profile
+	Timing    cluster.Timing
 	Version   string
 	Log       *slog.Logger
 	Plane     Plane
@@ -120,7 +121,7 @@ func Open(cfg Config) (*Member, error) {
 		}
 		m.cluster, err = cluster.Open(cluster.Config{
 			Dir: filepath.Join(cfg.Dir, "cluster"), Listen: netip.AddrPortFrom(any, cfg.API), Advertise: netip.AddrPortFrom(cfg.Advertise, cfg.API),
-			Version: cfg.Version, Log: cfg.Log, Report: m.report, Seen: m.seen,
+			Version: cfg.Version, Log: cfg.Log, Report: m.report, Seen: m.seen, Timing: cfg.Timing,
 		})
 	}
 	if err != nil {
@@ -358,14 +359,11 @@ func (m *Member) report() state.Report {
 
 // seen tells when gossip last saw each node.
 func (m *Member) seen() map[identity.NodeID]time.Time {
-	g := m.gossip.Load()
-	if g == nil {
-		return nil
+	all := map[identity.NodeID]time.Time{m.cluster.ID(): time.Now()}
+	if g := m.gossip.Load(); g != nil {
+		for _, other := range g.Members() {
+			all[other.ID] = other.LastSeen
+		}
 	}
-	all := make(map[identity.NodeID]time.Time)
-	for _, other := range g.Members() {
-		all[other.ID] = other.LastSeen
-	}
-	all[m.cluster.ID()] = time.Now()
 	return all
 }

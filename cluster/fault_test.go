@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -226,7 +227,10 @@ func TestAFullDiskStopsNothingThatRuns(t *testing.T) {
 	ballast := filepath.Join(dir, "ballast")
 	fill(t, ballast)
 	c := network("during")
-	c.CreateNetwork.Spec.Labels = map[string]string{"size": string(make([]byte, 64<<10))}
+	c.CreateNetwork.Spec.Labels = make(map[string]string) // more than may be left of the ballast's last block
+	for i := range 50 {
+		c.CreateNetwork.Spec.Labels[fmt.Sprintf("l%d", i)] = strings.Repeat("x", 1000)
+	}
 	a.propose(c)
 	until(t, "the worker has the network, and its disk does not", func() bool { return w.has("during") && w.log.says("cannot be kept on disk") })
 	w.kill()

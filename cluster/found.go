@@ -1,25 +1,16 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
-	"time"
 
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/quorum"
 	"github.com/weftnet/weft/cluster/state"
-)
-
-// What a cluster has if InitOptions do not say.
-const (
-	defaultLeaseTTL = 24 * time.Hour
-	defaultCertLife = 90 * 24 * time.Hour
 )
 
 // Init makes a cluster with this node as its first manager.
@@ -76,18 +67,14 @@ func (m *Member) initCommand(o InitOptions) (*state.Command, error) {
 	if err != nil {
 		return nil, err
 	}
-	pools := o.Pools
-	if len(pools) == 0 {
-		pools = []state.Pool{{Base: netip.MustParsePrefix("10.0.0.0/8"), Size: 24}}
-	}
 	init := &state.Init{
 		Cluster: state.Cluster{
 			ID: clusterID, Created: now, CACert: ca.Cert.Raw, CAKey: key,
 			Tokens:   map[state.Role]string{state.Worker: identity.NewSecret(), state.Manager: identity.NewSecret()},
-			Pools:    pools,
+			Pools:    o.Pools,
 			Gossip:   state.Keyring{Keys: []state.Key{{Epoch: 1, Secret: newSecret(), Created: now}}, Primary: 1},
-			LeaseTTL: cmp.Or(o.LeaseTTL, defaultLeaseTTL),
-			CertLife: cmp.Or(o.CertLife, defaultCertLife),
+			LeaseTTL: o.LeaseTTL,
+			CertLife: o.CertLife,
 		},
 		Node:   m.self(id, name, state.Manager),
 		Secret: newSecret(),

@@ -169,7 +169,7 @@ func (m *Member) leave(ctx context.Context, force bool) error {
 func (m *Member) resign(ctx context.Context, s *state.State) error {
 	if manages(s, m.ID()) && len(s.Managers()) == 1 {
 		return fmt.Errorf("%w: this node is the last manager, and the cluster ends with it; promote another one first (weft node promote), or use --force",
-			state.ErrInvalid)
+			state.ErrDenied)
 	}
 	ctx, cancel := m.patience(ctx)
 	defer cancel()

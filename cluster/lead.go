@@ -119,7 +119,10 @@ func (m *Member) reconcile(ctx context.Context, q *quorum.Quorum) {
 // expired returns the nodes whose leases are to be freed: nobody has seen them for the leases' lifetime.
 func (t *term) expired(s *state.State, seen map[identity.NodeID]time.Time, now time.Time) []identity.NodeID {
 	leasing := make(map[identity.NodeID]bool)
-	for _, leases := range s.Leases {
+	for id, leases := range s.Leases {
+		if n := s.Networks[id]; n == nil || n.Driver == state.Bridge {
+			continue // a bridge's leases do not expire: nobody else could use them
+		}
 		for _, l := range leases {
 			leasing[l.Node] = true
 		}

@@ -92,10 +92,14 @@ func TestRotationWaitsForNodesThatAreThere(t *testing.T) {
 
 func TestLeasesOfNodesThatNobodySeesExpire(t *testing.T) {
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	seen, unseen, without, fresh := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}, identity.NodeID{4}
+	seen, unseen, without, fresh, bridge := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}, identity.NodeID{4}, identity.NodeID{5}
 	s := &state.State{
 		Cluster: state.Cluster{LeaseTTL: time.Hour},
-		Leases:  map[state.NetworkID][]*state.Lease{{1}: {{Node: seen}, {Node: unseen}, {Node: fresh}}},
+		Networks: map[state.NetworkID]*state.Network{
+			{1}: {NetworkSpec: state.NetworkSpec{Driver: state.Overlay}},
+			{2}: {NetworkSpec: state.NetworkSpec{Driver: state.Bridge}},
+		},
+		Leases: map[state.NetworkID][]*state.Lease{{1}: {{Node: seen}, {Node: unseen}, {Node: fresh}}, {2}: {{Node: bridge}}},
 	}
 	sight := map[identity.NodeID]time.Time{seen: now.Add(-time.Minute), unseen: now.Add(-2 * time.Hour), without: now.Add(-2 * time.Hour)}
 	long := &term{since: now.Add(-time.Hour - time.Second)}

@@ -40,7 +40,7 @@ type Member struct {
 	change sync.Mutex // held while membership or role change: by Init, Join, Leave, Restore and the role's keeper
 	seats  sync.Mutex // held by the leader while the state and the voters are to change together
 
-	run     sync.Once
+	used    atomic.Bool // by Run, or by a Close that came before it
 	started chan struct{}
 	stop    context.CancelFunc
 	ended   chan struct{}
@@ -127,12 +127,9 @@ func (m *Member) logDir(incarnation uint64) string {
 // Run serves other nodes, follows the state, and does a leader's duties, until ctx ends. It returns when all of it has
 // ended. It runs once.
 func (m *Member) Run(ctx context.Context) error {
-	err := errors.New("cluster: this member has ended; open it again")
-	m.run.Do(func() { err = m.runOnce(ctx) })
-	return err
-}
-
-func (m *Member) runOnce(ctx context.Context) error {
+	if !m.used.CompareAndSwap(false, true) {
+		return errors.New("cluster: this member runs already, or has ended; open it again")
+	}
 	defer close(m.ended)
 	ctx, m.stop = context.WithCancel(ctx)
 	defer m.stop()
@@ -164,18 +161,17 @@ func (m *Member) halt() {
 
 // Close gives up what Open took, if Run never ran, and otherwise ends Run and waits.
 func (m *Member) Close() error {
-	var err error
-	m.run.Do(func() {
-		err = errors.Join(m.mux.Close(), m.lock.Close())
-		close(m.ended)
-	})
+	if m.used.CompareAndSwap(false, true) {
+		defer close(m.ended)
+		return errors.Join(m.mux.Close(), m.lock.Close())
+	}
 	select {
 	case <-m.started:
 		m.stop()
-	default:
+	case <-m.ended:
 	}
 	<-m.ended
-	return err
+	return nil
 }
 
 // running waits for Run.

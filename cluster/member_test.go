@@ -62,7 +62,7 @@ func TestWorkersBecomeManagersAndBack(t *testing.T) {
 	voting(t, others[0])
 	until(t, "the former leader ends its part in Raft", func() bool { return leader.quorum.Load() == nil })
 	_, err := others[0].Propose(t.Context(), role(others[0], state.Worker))
-	says(t, err, state.ErrInvalid)
+	says(t, err, state.ErrDenied, "only manager")
 	voting(t, others[0])
 }
 
@@ -126,7 +126,7 @@ func TestManagersLeave(t *testing.T) {
 	if n := len(last.State().Nodes); n != 1 {
 		t.Errorf("%d nodes are left, expected 1", n)
 	}
-	says(t, last.Leave(t.Context(), false), state.ErrInvalid, "last manager", "--force")
+	says(t, last.Leave(t.Context(), false), state.ErrDenied, "last manager", "--force")
 	if err := last.Leave(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,10 @@ func TestWhatANodeReportsIsKnown(t *testing.T) {
 }
 
 func TestAMemberRunsOnce(t *testing.T) {
-	h := start(t, "a")
+	h := start(t, "a").found()
+	if err := h.Close(); err != nil { // it ends Run
+		t.Error(err)
+	}
 	h.kill()
 	if err := h.Run(t.Context()); err == nil {
 		t.Error("it runs again")

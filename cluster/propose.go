@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -215,7 +216,7 @@ func (m *Member) noQuorum(last error) error {
 		return fmt.Errorf("%w: all %d managers refuse this node's certificate: it was removed from the cluster, or its certificate expired; "+
 			"run weft leave --force, then join again; running containers are not affected", ErrNoQuorum, refused)
 	case len(there) <= len(managers)/2:
-		return fmt.Errorf("%w: %d of %d managers reachable (%s); %s", ErrNoQuorum, len(there), len(managers), strings.Join(there, ", "), rest)
+		return fmt.Errorf("%w: %d of %d managers reachable (%s); %s", ErrNoQuorum, len(there), len(managers), cmp.Or(strings.Join(there, ", "), "none"), rest)
 	case last != nil:
 		return fmt.Errorf("%w: %d of %d managers reachable, but no leader did it in time (%w); try again", ErrNoQuorum, len(there), len(managers), last)
 	}

@@ -67,7 +67,7 @@ func start(net *simnet.Network, who person, dir directory, peers []netip.AddrPor
 	}
 	g, err := gossip.New(gossip.Config{
 		Self: who.id, Key: who.key, Bind: who.addr, Advertise: who.addr, Directory: dir, Profile: gossip.LAN,
-		Transport: tr, Keys: keyring(1), Rand: rand.New(rand.NewPCG(seed, uint64(who.addr.Port()))),
+		Transport: tr, Keys: keyring(1), Rand: rand.New(rand.NewPCG(seed, binary.BigEndian.Uint64(who.id[:]))),
 	})
 	if err != nil {
 		return nil, err

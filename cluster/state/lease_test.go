@@ -116,6 +116,9 @@ func TestWhatIsLeasedIsAskedBack(t *testing.T) {
 	if !c.Networks[web].Tight || c.Lease(web, idOf("m1")) == nil {
 		t.Error("want the network tight, and m1 waiting in it")
 	}
+	if c.ask("b", web, 0, "10.1.0.2"); !c.Networks[web].Tight {
+		t.Error("no longer tight, and still nothing is free")
+	}
 	c.give("b", web, "10.1.0.5")
 	if c.Networks[web].Tight {
 		t.Error("tight although something is free")

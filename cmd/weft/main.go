@@ -23,7 +23,13 @@ var (
 	commit  = "unknown"
 )
 
-func main() { os.Exit(weft(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	status := weft(os.Args[1:], os.Stdout, os.Stderr)
+	if err := userns.Leave(); err != nil {
+		fmt.Fprintf(os.Stderr, "weft: %v\n", err)
+	}
+	os.Exit(status)
+}
 
 // weft runs the command that args name, and returns the process's exit status: 0, 1 for a failure, 2 for wrong usage, and
 // for commands that run others theirs.

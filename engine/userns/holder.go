@@ -30,16 +30,8 @@ type record struct {
 	Namespace uint64 `json:"namespace"` // inode of the user namespace
 }
 
-// holder returns the PID of the holder of dir, which it makes if there is none.
+// holder returns the PID of the holder of dir, which it makes if there is none. The caller has locked dir.
 func holder(dir, self, nsenter string) (int, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return 0, fmt.Errorf("userns: the holder's directory: %w", err)
-	}
-	unlock, err := lock(dir)
-	if err != nil {
-		return 0, err
-	}
-	defer unlock()
 	r, err := load(dir)
 	if err != nil {
 		return 0, err
@@ -138,18 +130,41 @@ func Hold(args []string) int {
 	}
 }
 
-// End ends the holder that is recorded in dir, if there is one, and with it the namespace once nothing is in it any more.
+// End ends the holder that is recorded in dir, if there is one, unless another process than this one still is in its
+// namespace: a container, an agent, or what somebody else has put there.
 func End(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "holder")); errors.Is(err, fs.ErrNotExist) {
+	fd, err := lock(dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	}
-	unlock, err := lock(dir)
-	if err != nil {
+	} else if err != nil {
 		return err
 	}
-	defer unlock()
+	defer unix.Close(fd)
+	return end(dir)
+}
+
+// Leave is End for a process that Enter has brought here. Programs that call Enter call it as the last thing they do: the
+// lock goes with the process, so that of two that end at once the second does not meet the first.
+func Leave() error {
+	dir := os.Getenv(entered)
+	if dir == "" {
+		return nil
+	}
+	if _, err := lock(dir); errors.Is(err, fs.ErrNotExist) { // somebody has deleted it
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return end(dir)
+}
+
+func end(dir string) error {
 	r, err := load(dir)
-	if err != nil {
+	if err != nil || r.PID == 0 {
+		return err
+	}
+	used, err := r.used()
+	if err != nil || used {
 		return err
 	}
 	if err := r.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
@@ -159,6 +174,41 @@ func End(dir string) error {
 		return fmt.Errorf("userns: %w", err)
 	}
 	return nil
+}
+
+// used reports whether there is a process besides the holder and this one in its namespace, or in one below: that would
+// be out of reach without its parent.
+func (r record) used() (bool, error) {
+	all, err := process.All()
+	if err != nil {
+		return false, fmt.Errorf("userns: %w", err)
+	}
+	for pid := range all {
+		if pid != r.PID && pid != os.Getpid() && within(pid, r.Namespace) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// within reports whether a process is in a user namespace or below it. Those that this user may not look at are not.
+func within(pid int, ns uint64) bool {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	for err == nil {
+		var s unix.Stat_t
+		err = unix.Fstat(fd, &s)
+		if err == nil && s.Ino == ns {
+			unix.Close(fd)
+			return true
+		}
+		parent := -1
+		if err == nil {
+			parent, err = unix.IoctlRetInt(fd, unix.NS_GET_PARENT)
+		}
+		unix.Close(fd)
+		fd = parent
+	}
+	return false
 }
 
 // survivor returns a process that still is in the namespace of a holder that was killed, 0 if there is none. The inode
@@ -198,18 +248,20 @@ func namespace(pid int) (uint64, error) {
 	return s.Ino, nil
 }
 
-// lock waits until no other process looks for the holder of dir.
-func lock(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "holder.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+// lock waits until no other process looks for the holder of dir, or is on its way into the namespace. The lock ends when
+// the descriptor is closed.
+func lock(dir string) (fd int, err error) {
+	path := filepath.Join(dir, "holder.lock")
+	fd, err = unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("userns: %w", err)
+		return -1, fmt.Errorf("userns: %w", &fs.PathError{Op: "open", Path: path, Err: err})
 	}
 	for {
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
-			return func() { f.Close() }, nil
+		if err = unix.Flock(fd, unix.LOCK_EX); err == nil {
+			return fd, nil
 		} else if !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("userns: lock %s: %w", f.Name(), err)
+			unix.Close(fd)
+			return -1, fmt.Errorf("userns: lock %s: %w", path, err)
 		}
 	}
 }
@@ -235,10 +287,10 @@ func (r record) save(dir string) error {
 	}
 	fresh := filepath.Join(dir, "holder.new")
 	if err := os.WriteFile(fresh, append(b, '\n'), 0o600); err != nil {
-		return fmt.Errorf("userns: record the holder: %w", err)
+		return unusable(dir, fmt.Errorf("userns: record the holder: %w", err))
 	}
 	if err := os.Rename(fresh, filepath.Join(dir, "holder")); err != nil {
-		return fmt.Errorf("userns: record the holder: %w", err)
+		return unusable(dir, fmt.Errorf("userns: record the holder: %w", err))
 	}
 	return nil
 }

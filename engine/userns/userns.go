@@ -13,9 +13,11 @@
 //	          environment                             └───────────────────────────────┘
 //
 // A Go process has many threads, and such a one cannot enter a user namespace: hence nsenter, which has one. A namespace
-// lives as long as a process in it: hence the holder. It is made at the first use, outlives the agent, and stays until End
-// (weft leave), or until all processes of the user are ended (logout, where systemd is told so, and shutdown). If it is
-// killed while containers run, it is made again in their namespace.
+// lives as long as a process in it: hence the holder. It is made at the first use, and stays as long as anything runs in
+// the namespace: containers outlive the agent, and the next agent must find them. The last process that leaves ends it
+// (Leave). If it is killed while containers run, it is made again in their namespace.
+//
+// The lock of dir is held from the look for the holder until the program is inside, so that nobody ends it meanwhile.
 //
 // In the namespace the user is uid 0; with entries in /etc/subuid and /etc/subgid, and newuidmap, further uids are there
 // too. Files stay the user's own.
@@ -24,6 +26,7 @@ package userns
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +43,8 @@ const (
 	entered = "WEFT_USERNS"
 	// dataDir tells the program inside, which is root there, whose data it works on.
 	dataDir = "WEFT_DATA_DIR"
+	// locked tells it which descriptor is the lock of that directory.
+	locked = "WEFT_USERNS_LOCK"
 )
 
 // Enter returns at once in a process that has CAP_SYS_ADMIN and CAP_NET_ADMIN. Any other one it replaces by the same
@@ -47,6 +52,7 @@ const (
 // returns only to tell why it could not. That program finds dir in $WEFT_DATA_DIR.
 func Enter(dir string) error {
 	if Privileged() {
+		arrive()
 		return nil
 	}
 	dir, err := filepath.Abs(dir)
@@ -64,15 +70,48 @@ func Enter(dir string) error {
 	if err != nil {
 		return fmt.Errorf("userns: find this program: %w", err)
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return unusable(dir, err)
+	}
+	fd, err := lock(dir)
+	if err != nil {
+		return unusable(dir, err)
+	}
+	defer unix.Close(fd)
 	pid, err := holder(dir, self, nsenter)
 	if err != nil {
 		return err
 	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+		return fmt.Errorf("userns: keep the lock: %w", err)
+	}
 	args := append([]string{"nsenter", "--user", "--preserve-credentials", "--target", strconv.Itoa(pid), "--", self}, os.Args[1:]...)
-	if err := syscall.Exec(nsenter, args, environment(dir)); err != nil {
+	if err := syscall.Exec(nsenter, args, append(environment(dir), locked+"="+strconv.Itoa(fd))); err != nil {
 		return fmt.Errorf("userns: run %s: %w", nsenter, err)
 	}
 	return nil
+}
+
+// arrive unlocks the directory of a program that has just come into the namespace.
+func arrive() {
+	fd, err := strconv.Atoi(os.Getenv(locked))
+	if err != nil {
+		return
+	}
+	_ = os.Unsetenv(locked) // nobody else's
+	_ = unix.Close(fd)
+}
+
+// unusable says what to do about a data directory that cannot be made or written.
+func unusable(dir string, err error) error {
+	remedy := fmt.Sprintf("name another directory than %s with --data-dir", dir)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		remedy = fmt.Sprintf("it must belong to user %d, who runs weft: chown it, or %s", os.Getuid(), remedy)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		remedy = "make room there, or " + remedy
+	}
+	return fmt.Errorf("%w; %s", err, remedy)
 }
 
 // environment is that of the programs inside.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,9 @@ const nobody = 65534
 
 // enter makes this test binary a program that begins with Enter, and tells what it then is.
 const enter = "enter"
+
+// leave among its arguments makes it end with Leave.
+const leave = "leave"
 
 // told is that.
 type told struct {
@@ -63,6 +67,12 @@ func tell(dir string) int {
 	t.UIDs, t.SetGroups = strings.Join(strings.Fields(string(uids)), " "), strings.TrimSpace(string(groups))
 	_ = json.NewEncoder(os.Stdout).Encode(t)
 	_, _ = io.Copy(os.Stdout, os.Stdin)
+	if slices.Contains(t.Args, leave) {
+		if err := userns.Leave(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	return 42
 }
 
@@ -118,6 +128,18 @@ func (o *ordinary) run(args ...string) told {
 	var t told
 	lab.Must(o.t, json.Unmarshal(out.Bytes(), &t))
 	return t
+}
+
+// processes returns those that run its copy of this binary.
+func (o *ordinary) processes() (pids []int) {
+	all, err := process.All()
+	lab.Must(o.t, err)
+	for pid := range all {
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && exe == o.binary {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 func (o *ordinary) holder() (p process.Process) {
@@ -214,6 +236,82 @@ func TestHolderThatIsGoneIsMadeAgain(t *testing.T) {
 		}
 		if now := o.holder(); now == h || !now.Alive() {
 			t.Errorf("%s: the holder is %+v, and was %+v", name, now, h)
+		}
+	}
+}
+
+func TestLastOneThatLeavesEndsTheHolder(t *testing.T) {
+	o := newOrdinary(t)
+	o.run(leave)
+	if _, err := os.Stat(filepath.Join(o.dir, "holder")); err == nil {
+		t.Error("the only process has left, and the holder is still on record")
+	}
+	for range 5 { // none of those that leave at once meets the others
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() { o.run(leave) })
+		}
+		all.Wait()
+	}
+	lab.Eventually(t, func() bool { return len(o.processes()) == 0 }, 10*time.Second)
+}
+
+func TestHolderStaysWhileAnythingIsInItsNamespaceOrBelow(t *testing.T) {
+	for name, args := range map[string][]string{
+		"a process":                    {"cat"},
+		"one in a namespace below":     {"unshare", "--user", "--map-root-user", "cat"},
+		"one of the namespace's users": {"setpriv", "--no-new-privs", "cat"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrdinary(t)
+			o.run()
+			h := o.holder()
+			other := exec.Command("nsenter", append([]string{"--user", "--preserve-credentials", "--target", strconv.Itoa(h.PID), "--"}, args...)...)
+			other.SysProcAttr = o.command().SysProcAttr
+			in, err := other.StdinPipe()
+			lab.Must(t, err)
+			out, err := other.StdoutPipe()
+			lab.Must(t, err)
+			lab.Must(t, other.Start())
+			fmt.Fprintln(in, "here")
+			_, err = out.Read(make([]byte, 1)) // it is there
+			lab.Must(t, err)
+			o.run(leave)
+			lab.Must(t, userns.End(o.dir))
+			if !h.Alive() || o.holder() != h {
+				t.Error("the holder was ended under a process that needs the namespace")
+			}
+			in.Close()
+			lab.Must(t, other.Wait())
+			o.run(leave)
+			lab.Eventually(t, func() bool { return !h.Alive() }, 10*time.Second)
+		})
+	}
+}
+
+func TestUnusableDirectoryIsNamedWithARemedy(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can make them")
+	}
+	o := newOrdinary(t)
+	top := filepath.Dir(o.binary)
+	foreign, file, full := filepath.Join(top, "foreign"), filepath.Join(top, "file"), filepath.Join(top, "full")
+	lab.Must(t, os.MkdirAll(filepath.Join(foreign, "data"), 0o700))
+	lab.Must(t, os.WriteFile(file, nil, 0o644))
+	lab.Must(t, os.Mkdir(full, 0o755))
+	for dir, want := range map[string]string{
+		foreign + "/data":    "permission denied; it must belong to user 65534, who runs weft: chown it, or name another directory than " + foreign + "/data with --data-dir",
+		top + "/other":       "permission denied; it must belong to user 65534",
+		file + "/data":       "not a directory; name another directory than " + file + "/data with --data-dir",
+		"/proc/none":         "--data-dir",
+		full + "/data":       "no space left on device; make room there, or name another directory than " + full + "/data with --data-dir",
+		full + "/there/data": "no space left on device; make room there",
+	} {
+		script := `mount -t tmpfs -o size=4k,nr_inodes=2,mode=0777 tmpfs "$1"; touch "$1/last"; shift; exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"`
+		cmd := exec.Command("sh", "-ec", script, "sh", full, o.binary, enter, dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: got %v, %q; expected %q", dir, err, out, want)
 		}
 	}
 }

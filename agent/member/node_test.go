@@ -1,0 +1,166 @@
+package member_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/internal/lab"
+)
+
+// joinAs asks for membership under a name.
+func (n *node) joinAs(name string, manager *node) error {
+	n.t.Helper()
+	tokens, err := manager.Tokens(n.t.Context())
+	lab.Must(n.t, err)
+	_, err = n.Join(n.t.Context(), api.JoinRequest{Token: tokens.Worker, Remote: tokens.Remote.String(), Name: name})
+	return err
+}
+
+func TestNameIsTakenUntilItsNodeIsRemoved(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	l := newLAN(t)
+	nodes := l.cluster("a", "b")
+	a, b := nodes[0], nodes[1]
+	c := l.node("c")
+	refused(t, c.joinAs("b", a), "b", "another")
+	if _, err := c.Cluster(t.Context()); err == nil {
+		t.Error("a node whose name was refused is a member")
+	}
+	lab.Must(t, c.joinAs("c", a))
+	a.sees(3)
+
+	// A node that lost its disk comes back as another.
+	a.network(api.NetworkRequest{Name: "net1"}, b, c)
+	c1, c2 := a.contain("c1", "net1"), b.contain("c2", "net1")
+	c1.reaches(c2)
+	refused(t, a.RemoveMember(t.Context(), "b", false), "b is ready", "--force")
+	lab.Must(t, b.stop(unix.SIGKILL))
+	lab.Must(t, os.RemoveAll(b.Dir))
+	b.start()
+	refused(t, b.joinAs("b", a), "b", "weft node rm")
+	a.eventually("the lost node can be removed", func() error { return a.RemoveMember(t.Context(), "b", false) })
+	a.holds("net1", 1, 16, 1)
+	a.lists("net1", "c1")
+	lab.Must(t, b.joinAs("b", a))
+	a.sees(3)
+	b.eventually("net1 is there", func() error { _, err := b.Segment(t.Context(), "net1"); return err })
+	again, _ := b.containAt(c2.Host, "c2", api.Attachment{Network: "net1"}) // its old interface is still there
+	if have := interfaces(t, c2.Host); len(have) != 1 || !strings.Contains(have["eth0"], again.addr.String()) {
+		t.Errorf("c2 has %v; expected eth0 with %s alone", have, again.addr)
+	}
+	c1.reaches(again)
+	again.reaches(c1)
+	sound([]*node{a, b, c})
+}
+
+func TestRemovedNodeIsCutOff(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	nodes := newLAN(t).cluster("a", "b", "c")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	a.network(api.NetworkRequest{Name: "net1"}, b, c)
+	c1, c2, c3 := a.contain("c1", "net1"), b.contain("c2", "net1"), c.contain("c3", "net1")
+	c2.reaches(c1, c3)
+	lab.Must(t, a.RemoveMember(t.Context(), "b", true))
+	for _, n := range []*node{a, c} {
+		n.lists("net1", "c1", "c3")
+	}
+	for _, to := range []*box{c1, c3} {
+		if err := c2.ping(to); err == nil {
+			t.Errorf("a container of a removed node reaches %s", to.name)
+		}
+		if err := to.ping(c2); err == nil {
+			t.Errorf("%s reaches a container of a removed node", to.name)
+		}
+	}
+	b.eventually("the node says that it was removed", func() error {
+		d, err := b.Cluster(t.Context())
+		if err == nil && !(strings.Contains(d.Problem, "removed") && strings.Contains(d.Problem, "weft leave")) {
+			err = errorf("its problem is %q", d.Problem)
+		}
+		return err
+	})
+	_, err := b.try(lab.T(t, "c4"), "c4", api.Attachment{Network: "net1"})
+	refused(t, err, "removed")
+	c1.reaches(c3)
+
+	lab.Must(t, b.Leave(t.Context(), api.LeaveRequest{Force: true}))
+	if have := interfaces(t, c2.Host); len(have) != 0 {
+		t.Errorf("after leaving, the container has %v", have)
+	}
+	lab.Must(t, b.joinAs("b", a))
+	a.sees(3)
+	b.eventually("net1 is there", func() error { _, err := b.Segment(t.Context(), "net1"); return err })
+	again, _ := b.containAt(c2.Host, "c2", api.Attachment{Network: "net1"})
+	again.reaches(c1, c3)
+	sound(nodes)
+}
+
+func TestNodeThatLeavesDetachesAll(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	nodes := newLAN(t).cluster("a", "b")
+	a, b := nodes[0], nodes[1]
+	a.network(api.NetworkRequest{Name: "net1"}, b)
+	a.network(api.NetworkRequest{Name: "own", Driver: "bridge"})
+	b.network(api.NetworkRequest{Name: "bs", Driver: "bridge"}, a)
+	c1, c2 := a.contain("c1", "net1"), b.contain("c2", "net1", "bs")
+	c1.reaches(c2)
+	refused(t, a.Leave(t.Context(), api.LeaveRequest{}), "only manager", "weft node promote")
+	if have := interfaces(t, c1.Host); len(have) != 1 {
+		t.Errorf("a refused leave left the container with %v", have)
+	}
+	lab.Must(t, b.Leave(t.Context(), api.LeaveRequest{}))
+	if have := interfaces(t, c2.Host); len(have) != 0 {
+		t.Errorf("the container has %v", have)
+	}
+	a.lists("net1", "c1")
+	a.sees(1)
+	if _, err := a.Segment(t.Context(), "bs"); err == nil {
+		t.Error("the bridge network of a node that left is still there")
+	}
+	if _, err := b.try(c2.Host, "c2", api.Attachment{Network: "net1"}); err == nil || !strings.Contains(err.Error(), "weft join") {
+		t.Errorf("attaching on a node that left: %v", err)
+	}
+	sound([]*node{a})
+	refused(t, a.Leave(t.Context(), api.LeaveRequest{}), "last", "--force")
+	lab.Must(t, a.Leave(t.Context(), api.LeaveRequest{Force: true}))
+	if have := interfaces(t, c1.Host); len(have) != 0 {
+		t.Errorf("the last container has %v", have)
+	}
+}
+
+func TestDrainedNodeTakesNothingNew(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	nodes := newLAN(t).cluster("a", "b")
+	a, b := nodes[0], nodes[1]
+	a.network(api.NetworkRequest{Name: "net1"}, b)
+	c1, c2 := a.contain("c1", "net1"), b.contain("c2", "net1")
+	drain := func(to string) {
+		t.Helper()
+		_, err := a.ChangeMember(t.Context(), "b", api.MemberChange{Availability: to})
+		lab.Must(t, err)
+		b.eventually("b is "+to, func() error {
+			m, err := b.Member(t.Context(), "b")
+			if err == nil && m.Availability != to {
+				err = errorf("it is %s", m.Availability)
+			}
+			return err
+		})
+	}
+	drain("drain")
+	h := lab.T(t, "c3")
+	_, err := b.try(h, "c3", api.Attachment{Network: "net1"}) // though spare addresses are there
+	refused(t, err, "b is drained", "weft node activate")
+	c2.reaches(c1)
+	drain("active")
+	c3, _ := b.containAt(h, "c3", api.Attachment{Network: "net1"})
+	c3.reaches(c1)
+	sound(nodes)
+}

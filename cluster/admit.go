@@ -49,7 +49,7 @@ func (a admission) Join(ctx context.Context, from netip.Addr, cs tls.ConnectionS
 	if err != nil {
 		return nil, err
 	}
-	if err := a.board.await(ctx, answer.Index); err != nil {
+	if err := a.board.Await(ctx, answer.Index); err != nil {
 		return nil, err
 	}
 	w, err := a.welcome(n.ID)

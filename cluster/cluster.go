@@ -33,6 +33,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weftnet/weft/cluster/board"
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/state"
 )
@@ -57,6 +58,7 @@ type Config struct {
 	Seen      func() map[identity.NodeID]time.Time // when gossip last saw each node alive; nil: leases never expire
 	Now       func() time.Time                     // nil: time.Now
 	Timing    Timing                               // zero fields: DefaultTiming's
+	file      board.File                           // writes the state's copy; tests make it fail
 }
 
 // Timing is how long things take.

@@ -203,11 +203,17 @@ func TestAManagerForwardsForWhoAsked(t *testing.T) {
 	// A worker says that it is the leader's and that a manager forwards it: neither is believed.
 	forged := &rpc.Proposal{ID: quorum.ID{1}, Command: network("red"), Forwarded: true}
 	forged.Command.By = hosts[0].ID()
-	_, err := w.client.Propose(t.Context(), others[0].ID(), forged)
-	says(t, err, state.ErrDenied)
+	ask := func(p *rpc.Proposal) (err error) {
+		until(t, "a leader answers", func() bool {
+			_, err = w.client.Propose(t.Context(), others[0].ID(), p)
+			return !errors.Is(err, rpc.ErrUnavailable)
+		})
+		return err
+	}
+	says(t, ask(forged), state.ErrDenied)
 	report := w.own()
 	report.MTU = 1234
-	if _, err := w.client.Propose(t.Context(), others[0].ID(), &rpc.Proposal{ID: quorum.ID{2}, Command: state.Command{Report: &report}}); err != nil {
+	if err := ask(&rpc.Proposal{ID: quorum.ID{2}, Command: state.Command{Report: &report}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -221,7 +227,7 @@ func TestAFullDiskStopsNothingThatRuns(t *testing.T) {
 	w := start(t, "w", func(c *Config) { c.Dir = filepath.Join(dir, "w") }).join(a, state.Worker)
 	a.propose(network("before"))
 	until(t, "the worker's disk has the network", func() bool {
-		s, err := w.board.read()
+		s, err := w.board.Read()
 		return err == nil && s.Index == a.State().Index
 	})
 	ballast := filepath.Join(dir, "ballast")
@@ -243,19 +249,20 @@ func TestAFullDiskStopsNothingThatRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the disk is used again", func() bool {
-		s, err := w.board.read()
+		s, err := w.board.Read()
 		return err == nil && s.Index == a.State().Index
 	})
 }
 
 func TestANodeThatCannotKeepItsStateDoesNotJoin(t *testing.T) {
-	a, w := start(t, "a").found(), start(t, "w")
-	w.board.file = func(string, []byte) error { return unix.ENOSPC }
+	a := start(t, "a").found()
+	w := start(t, "w", func(c *Config) { c.file = func(string, []byte) error { return unix.ENOSPC } })
 	says(t, w.tryJoin(a, state.Worker), unix.ENOSPC, "no member", "join again")
 	if w.State() != nil {
 		t.Error("it is a member")
 	}
 	w.kill()
+	w.cfg.file = nil
 	w.boot()
 	if cert, _ := w.Identity().Certificates(); cert != nil || w.State() != nil {
 		t.Error("it is half a member")
@@ -311,11 +318,11 @@ func fill(t *testing.T, path string) {
 func TestADamagedStateIsAnErrorWithARemedy(t *testing.T) {
 	a := start(t, "a").found()
 	a.kill()
-	if err := os.WriteFile(filepath.Join(a.cfg.Dir, stateFile), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(a.cfg.Dir, "state.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(a.cfg)
-	says(t, err, nil, stateFile, "restore a backup")
+	says(t, err, nil, "state.json", "restore a backup")
 }
 
 func TestLeavingWithoutAnyManagerTakesForce(t *testing.T) {

@@ -88,7 +88,7 @@ func (m *Member) hear(b rpc.Beat) error {
 		if err != nil {
 			return fmt.Errorf("cluster: %w", err)
 		}
-		m.board.set(s)
+		m.board.Set(s)
 	}
 	if !m.follows() {
 		return errEnough
@@ -112,7 +112,7 @@ func (m *Member) expelled() {
 		s.Removed = make(map[identity.NodeID]time.Time)
 	}
 	s.Removed[m.ID()] = m.cfg.Now()
-	m.board.put(&s)
+	m.board.Put(&s)
 	m.cfg.Log.Error("this node was removed from the cluster; its containers stay as they are; run weft leave")
 }
 

@@ -105,18 +105,18 @@ func (m *Member) establish(ctx context.Context, s *state.State) (err error) {
 	before := m.State()
 	err = quorum.Seed(m.logDir(incarnation(s)), id.ID(), s)
 	if err == nil {
-		err = m.board.save(s)
+		err = m.board.Save(s)
 	}
 	if err == nil {
 		err = id.Save(m.cfg.Dir, cert, s.Cluster.CACert)
 	}
 	if err != nil {
 		if before == nil {
-			err = errors.Join(err, m.board.wipe(), os.RemoveAll(m.raftDir()))
+			err = errors.Join(err, m.board.Wipe(), os.RemoveAll(m.raftDir()))
 		}
 		return err
 	}
-	m.board.put(s)
+	m.board.Put(s)
 	m.mux.CloseAll() // they were made as another cluster's member, or none's
 	if err := m.startQuorum(); err != nil {
 		return err

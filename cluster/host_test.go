@@ -28,7 +28,7 @@ const patience = 20 * time.Second
 
 // host is a member that runs, in a directory of its own.
 type host struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 	cfg  Config
 	*Member
@@ -58,7 +58,7 @@ func (l *logbook) String() string {
 }
 
 // start runs a member of its own directory, which is no member of a cluster yet.
-func start(t *testing.T, name string, change ...func(*Config)) *host {
+func start(t testing.TB, name string, change ...func(*Config)) *host {
 	t.Helper()
 	h := &host{t: t, name: name, log: &logbook{}, cfg: Config{
 		Dir: t.TempDir(), Listen: netip.MustParseAddrPort("127.0.0.1:0"), Version: "test", Timing: quick,
@@ -162,7 +162,7 @@ func (h *host) has(name string) bool {
 }
 
 // until waits for what must become true.
-func until(t *testing.T, what string, is func() bool) {
+func until(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -172,7 +172,7 @@ func until(t *testing.T, what string, is func() bool) {
 }
 
 // trio is a cluster of three managers, all of which vote.
-func trio(t *testing.T) []*host {
+func trio(t testing.TB) []*host {
 	t.Helper()
 	a := start(t, "a").found()
 	hosts := []*host{a, start(t, "b").join(a, state.Manager), start(t, "c").join(a, state.Manager)}
@@ -181,7 +181,7 @@ func trio(t *testing.T) []*host {
 }
 
 // voting waits until exactly these hosts vote, and all know the leader.
-func voting(t *testing.T, hosts ...*host) {
+func voting(t testing.TB, hosts ...*host) {
 	t.Helper()
 	for _, h := range hosts {
 		until(t, fmt.Sprintf("%s sees %d voters and a leader", h.name, len(hosts)), func() bool {
@@ -196,7 +196,7 @@ func voting(t *testing.T, hosts ...*host) {
 }
 
 // leading returns the leader and the others.
-func leading(t *testing.T, hosts []*host) (leader *host, others []*host) {
+func leading(t testing.TB, hosts []*host) (leader *host, others []*host) {
 	t.Helper()
 	until(t, "one of them leads", func() bool {
 		leader, others = nil, nil
@@ -213,7 +213,7 @@ func leading(t *testing.T, hosts []*host) (leader *host, others []*host) {
 }
 
 // says checks that an error is of a kind and names what it should.
-func says(t *testing.T, err, kind error, words ...string) {
+func says(t testing.TB, err, kind error, words ...string) {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("no error; expected one with %q", words)

@@ -120,17 +120,17 @@ func (m *Member) enter(token identity.Token, w *rpc.Welcome) error {
 	if err := os.RemoveAll(m.raftDir()); err != nil {
 		return err
 	}
-	err = m.board.save(s)
+	err = m.board.Save(s)
 	if err == nil {
 		err = id.Save(m.cfg.Dir, w.Cert, w.CA)
 	}
 	if err != nil {
 		if m.State() == nil {
-			err = errors.Join(err, m.board.wipe())
+			err = errors.Join(err, m.board.Wipe())
 		}
 		return fmt.Errorf("%w; this node is no member; when there is room on the disk, join again", err)
 	}
-	m.board.put(s)
+	m.board.Put(s)
 	m.mux.CloseAll()
 	return nil
 }
@@ -191,7 +191,7 @@ func (m *Member) forget() error {
 		return err
 	}
 	m.heard.Store(nil)
-	m.board.put(nil)
+	m.board.Put(nil)
 	m.mux.CloseAll()
-	return errors.Join(m.board.wipe(), os.RemoveAll(m.raftDir()))
+	return errors.Join(m.board.Wipe(), os.RemoveAll(m.raftDir()))
 }

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weftnet/weft/cluster/board"
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/mux"
 	"github.com/weftnet/weft/cluster/quorum"
@@ -30,7 +31,7 @@ type Member struct {
 	mux    *mux.Mux
 	server *rpc.Server
 	client *rpc.Client
-	board  *board
+	board  *board.Board
 	gate   *gate
 
 	identity atomic.Pointer[identity.Identity]
@@ -57,7 +58,7 @@ func Open(cfg Config) (*Member, error) {
 
 func open(cfg Config) (_ *Member, err error) {
 	m := &Member{cfg: cfg, gate: newGate(cfg.Now), started: make(chan struct{}), ended: make(chan struct{})}
-	if m.lock, err = lockDir(cfg.Dir); err != nil {
+	if m.lock, err = board.Lock(cfg.Dir); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -69,7 +70,7 @@ func open(cfg Config) (_ *Member, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m.board = newBoard(filepath.Join(cfg.Dir, stateFile), cfg.Log)
+	m.board = board.New(cfg.Dir, cfg.file, cfg.Log)
 	if err := m.recall(id); err != nil {
 		return nil, err
 	}
@@ -94,13 +95,13 @@ func open(cfg Config) (_ *Member, err error) {
 // one was left by an Init or Leave that did not come to its end.
 func (m *Member) recall(id *identity.Identity) error {
 	if cert, _ := id.Certificates(); cert == nil {
-		return errors.Join(m.board.wipe(), os.RemoveAll(m.raftDir()))
+		return errors.Join(m.board.Wipe(), os.RemoveAll(m.raftDir()))
 	}
-	s, err := m.board.read()
+	s, err := m.board.Read()
 	if err != nil {
 		return fmt.Errorf("%w; this node cannot know its cluster: remove %s and join again, or restore a backup", err, m.cfg.Dir)
 	}
-	m.board.set(s)
+	m.board.Set(s)
 	if !manages(s, id.ID()) {
 		return os.RemoveAll(m.raftDir())
 	}
@@ -140,7 +141,7 @@ func (m *Member) Run(ctx context.Context) error {
 	defer parts.Wait()
 	defer m.stop()
 	parts.Go(func() { m.server.Run(ctx, m.mux.Listen(identity.JoinALPN), m.mux.Listen(identity.NodeALPN)) })
-	for _, part := range []func(context.Context){m.board.keep, m.keepRole, m.follow, m.lead, m.report, m.renew} {
+	for _, part := range []func(context.Context){m.board.Keep, m.keepRole, m.follow, m.lead, m.report, m.renew} {
 		parts.Go(func() { part(ctx) })
 	}
 	if err := m.mux.Run(ctx); err != nil {
@@ -202,10 +203,10 @@ func (m *Member) Addr() netip.AddrPort { return m.addr }
 
 // State returns what this node may know of the cluster, nil if it is no member. A node that was removed is not among its
 // own state's Nodes.
-func (m *Member) State() *state.State { return m.board.get() }
+func (m *Member) State() *state.State { return m.board.Get() }
 
 // Changed returns a channel that is closed at the next change of State.
-func (m *Member) Changed() <-chan struct{} { return m.board.next() }
+func (m *Member) Changed() <-chan struct{} { return m.board.Next() }
 
 // Refused returns how many connections and requests of others were refused, by reason.
 func (m *Member) Refused() map[string]uint64 {

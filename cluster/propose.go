@@ -30,7 +30,7 @@ func (m *Member) Propose(ctx context.Context, c state.Command) (state.Result, er
 	if err != nil {
 		return state.Result{}, err
 	}
-	if err := m.board.await(ctx, a.Index); err != nil {
+	if err := m.board.Await(ctx, a.Index); err != nil {
 		return a.Result, fmt.Errorf("cluster: %w", err)
 	}
 	return a.Result, nil

@@ -84,7 +84,7 @@ func (m *Member) startQuorum() error {
 			}
 			return c, nil
 		},
-		Changed: func(s *state.State) { m.board.set(s.View(self)) },
+		Changed: func(s *state.State) { m.board.Set(s.View(self)) },
 		Log:     m.cfg.Log,
 	})
 	if err != nil {

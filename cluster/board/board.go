@@ -1,4 +1,12 @@
-package cluster
+// Package board is where a node's newest state of the cluster hangs, for all to read, with a copy on disk that outlives a
+// restart.
+//
+//	Set (newer only), Put ──► Get, Next ──► whoever works by it
+//	                             │
+//	                             └─ Keep ──► DIR/state.json.new ──rename──► DIR/state.json ──Read──► the next process
+//
+// A disk that is full or broken stops nothing: the state hangs all the same, and the old copy stays whole.
+package board
 
 import (
 	"context"
@@ -21,12 +29,18 @@ const (
 	lockFile  = "cluster.lock"
 )
 
-// board is where the newest state hangs, and its copy on disk.
-type board struct {
+// ErrEmpty is why there is nothing to wait for: the node is a member of no cluster any more.
+var ErrEmpty = errors.New("board: the node is a member of no cluster")
+
+// File puts text into a file in one step, and returns when it is on disk. On an error the old file stays.
+type File func(path string, text []byte) error
+
+// Board is where the newest state hangs, and its copy on disk.
+type Board struct {
 	path string
 	log  *slog.Logger
-	file func(path string, b []byte) error // writes the copy; tests make it fail
-	disk sync.Mutex                        // held while the copy is written or removed
+	file File
+	disk sync.Mutex // held while the copy is written or removed
 
 	mu      sync.Mutex
 	state   *state.State
@@ -36,27 +50,33 @@ type board struct {
 	urgent  chan struct{} // somebody waits for the copy
 }
 
-func newBoard(path string, log *slog.Logger) *board {
-	return &board{
-		path: path, log: log, file: replaceFile,
+// New returns an empty board that keeps its copy in dir, written by file; nil is the usual way.
+func New(dir string, file File, log *slog.Logger) *Board {
+	if file == nil {
+		file = replaceFile
+	}
+	return &Board{
+		path: filepath.Join(dir, stateFile), log: log, file: file,
 		changed: make(chan struct{}), trial: make(chan struct{}), urgent: make(chan struct{}, 1),
 	}
 }
 
-func (b *board) get() *state.State {
+// Get returns the state, nil if there is none.
+func (b *Board) Get() *state.State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.state
 }
 
-func (b *board) next() <-chan struct{} {
+// Next returns a channel that is closed when another state is hung up.
+func (b *Board) Next() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.changed
 }
 
-// set hangs up a state if it is newer than the one that hangs there.
-func (b *board) set(s *state.State) {
+// Set hangs up a state if it is newer than the one that hangs there.
+func (b *Board) Set(s *state.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state == nil || s.Index > b.state.Index {
@@ -64,27 +84,27 @@ func (b *board) set(s *state.State) {
 	}
 }
 
-// put hangs up a state whatever hangs there; nil is that of no member.
-func (b *board) put(s *state.State) {
+// Put hangs up a state whatever hangs there; nil is that of no member.
+func (b *Board) Put(s *state.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.tried = 0
 	b.hang(s)
 }
 
-func (b *board) hang(s *state.State) {
+func (b *Board) hang(s *state.State) {
 	b.state = s
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// keep writes the states to disk as they come, the newest only, until ctx ends. It rests in between, the longer the longer
+// Keep writes the states to disk as they come, the newest only, until ctx ends. It rests in between, the longer the longer
 // writing takes, unless somebody waits.
-func (b *board) keep(ctx context.Context) {
+func (b *Board) Keep(ctx context.Context) {
 	var written *state.State
 	for ctx.Err() == nil {
-		changed := b.next()
-		if b.get() == written {
+		changed := b.Next()
+		if b.Get() == written {
 			select {
 			case <-ctx.Done():
 			case <-changed:
@@ -105,16 +125,16 @@ func (b *board) keep(ctx context.Context) {
 		case <-time.After(rest):
 		}
 	}
-	if b.get() != written {
+	if b.Get() != written {
 		b.copy() // its failure was logged, or the process ends before it could be of use
 	}
 }
 
 // copy writes the state that hangs there to disk, and returns which that was.
-func (b *board) copy() (*state.State, error) {
+func (b *Board) copy() (*state.State, error) {
 	b.disk.Lock()
 	defer b.disk.Unlock()
-	s := b.get()
+	s := b.Get()
 	if s == nil {
 		return nil, nil
 	}
@@ -127,15 +147,15 @@ func (b *board) copy() (*state.State, error) {
 	return s, err
 }
 
-// await returns when the state has that index, and its copy is on disk if the disk takes it.
-func (b *board) await(ctx context.Context, index uint64) error {
+// Await returns when the state has that index, and its copy is on disk if the disk takes it.
+func (b *Board) Await(ctx context.Context, index uint64) error {
 	for {
 		b.mu.Lock()
 		s, changed, tried, trial := b.state, b.changed, b.tried, b.trial
 		b.mu.Unlock()
 		switch {
 		case s == nil:
-			return ErrNoMember
+			return ErrEmpty
 		case s.Index < index:
 			trial = changed
 		case tried >= index:
@@ -154,15 +174,15 @@ func (b *board) await(ctx context.Context, index uint64) error {
 	}
 }
 
-// save writes a state to disk now: that of a node that becomes a member.
-func (b *board) save(s *state.State) error {
+// Save writes a state to disk now: that of a node that becomes a member.
+func (b *Board) Save(s *state.State) error {
 	b.disk.Lock()
 	defer b.disk.Unlock()
 	return b.file(b.path, s.Encode())
 }
 
-// read returns the state on disk.
-func (b *board) read() (*state.State, error) {
+// Read returns the state on disk.
+func (b *Board) Read() (*state.State, error) {
 	text, err := os.ReadFile(b.path)
 	if err != nil {
 		return nil, err
@@ -174,8 +194,8 @@ func (b *board) read() (*state.State, error) {
 	return s, nil
 }
 
-// wipe removes the state from disk.
-func (b *board) wipe() error {
+// Wipe removes the state from disk.
+func (b *Board) Wipe() error {
 	b.disk.Lock()
 	defer b.disk.Unlock()
 	if err := os.Remove(b.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -184,7 +204,7 @@ func (b *board) wipe() error {
 	return nil
 }
 
-// replaceFile puts text into a file in one step, and returns when it is on disk. On an error the old file stays.
+// replaceFile is the usual File.
 func replaceFile(path string, text []byte) (err error) {
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -213,8 +233,8 @@ func replaceFile(path string, text []byte) (err error) {
 	return dir.Sync()
 }
 
-// lockDir keeps other processes out of a data directory for as long as the file is open.
-func lockDir(dir string) (*os.File, error) {
+// Lock keeps other processes out of a data directory for as long as the file is open.
+func Lock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -129,10 +129,10 @@ func (g *Gossip) dialable(now time.Time) (out []netip.AddrPort) {
 		d := g.dials[addr]
 		if d == nil {
 			d = &dial{wait: firstWait, next: now.Add(jitter(firstWait, g.cfg.Rand))}
-			if fresh[addr] {
-				d.next = now
-			}
 			g.dials[addr] = d
+		}
+		if fresh[addr] && d.wait == firstWait { // not tried yet, and a Sync may wait for it
+			d.next = now
 		}
 		if !d.busy && !now.Before(d.next) && busy < maxDials {
 			d.busy = true

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weftnet/weft/gossip/record"
 	"github.com/weftnet/weft/internal/simnet"
 )
 
@@ -305,6 +306,30 @@ func TestARemovedNodeAndItsRecordsGoAtOnce(t *testing.T) {
 			if len(n.Members()) != 3 {
 				t.Errorf("node %d lists %d members", n.i, len(n.Members()))
 			}
+		}
+	})
+}
+
+// The word that a node takes part may get lost with it, so that nobody is there to take it back.
+func TestRecordsOfANodeThatNobodyKnowsToTakePartGo(t *testing.T) {
+	bubble(t, 3, lan, func(t *testing.T, c *cluster) {
+		for _, n := range c.nodes[:2] {
+			n.enter(red)
+			n.put(red, "a", "1")
+		}
+		time.Sleep(5 * time.Second)
+		orphan := signed(t, 2, red, record.Record{Key: "a", Value: []byte("1"), Time: uint64(time.Now().UnixMilli())})
+		for i, n := range c.nodes[:2] { // at different times, so that they drop it at different times
+			n.offer(red, []*record.Record{orphan}, true)
+			if !n.visible(red)["2/a=1"] {
+				t.Errorf("node %d did not take it", i)
+			}
+			time.Sleep(partTime / 2)
+		}
+		c.until("it is gone", func() bool { return all(c.nodes[:2], func(n *node) bool { return n.sees(red, "0/a=1", "1/a=1") }) })
+		time.Sleep(time.Minute)
+		if !all(c.nodes[:2], func(n *node) bool { return n.sees(red, "0/a=1", "1/a=1") }) {
+			t.Error("they gave it to each other again")
 		}
 	})
 }

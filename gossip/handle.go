@@ -134,7 +134,7 @@ func (g *Gossip) heard(h wire.Head) {
 func (g *Gossip) offer(network state.NetworkID, records []*record.Record, pushed bool) {
 	for _, r := range records {
 		g.mu.Lock()
-		why := g.judge(network, r)
+		why := g.judge(network, r, pushed)
 		g.mu.Unlock()
 		if why == accepted || why == ownUnknown {
 			// The signature is what costs: only for what would be new, and without the lock.
@@ -144,7 +144,7 @@ func (g *Gossip) offer(network state.NetworkID, records []*record.Record, pushed
 				why = badSignature
 			} else {
 				g.mu.Lock()
-				if why = g.judge(network, r); why == accepted {
+				if why = g.judge(network, r, pushed); why == accepted {
 					g.accept(g.tables[network], r, pushed)
 				} else if why == ownUnknown {
 					g.clock = max(g.clock, r.Time)
@@ -160,7 +160,7 @@ func (g *Gossip) offer(network state.NetworkID, records []*record.Record, pushed
 }
 
 // judge says whether a record is news. g.mu is held.
-func (g *Gossip) judge(network state.NetworkID, r *record.Record) reason {
+func (g *Gossip) judge(network state.NetworkID, r *record.Record, pushed bool) reason {
 	t := g.tables[network]
 	if t == nil {
 		return unknownNetwork
@@ -180,6 +180,8 @@ func (g *Gossip) judge(network state.NetworkID, r *record.Record) reason {
 			return ownerLeft
 		} else if p != nil && !p.Deleted && r.Time < p.Time {
 			return earlierLife
+		} else if p == nil && !pushed && !g.cluster().equal.IsZero() && r.Owner != g.cfg.Self && g.isAlive(r.Owner) {
+			return ownerLeft // else two nodes that drop it at different times would give it to each other for ever
 		}
 	}
 	if r.Owner == g.cfg.Self {

@@ -164,8 +164,8 @@ func (g *Gossip) elders(t *table) []*member {
 	return older
 }
 
-// partTime is how long an owner's records are kept in a network without a word that it takes part.
-const partTime = time.Minute
+// partTime is how long the records of an owner that lives are kept in a network without a word that it takes part.
+const partTime = 15 * time.Second
 
 // sweep drops the records and members that have had their time. g.mu is held.
 func (g *Gossip) sweep(now time.Time) {
@@ -202,8 +202,11 @@ func (g *Gossip) sweep(now time.Time) {
 	for _, t := range g.tables {
 		changed = t.sweep(now) || changed
 		for id, o := range t.owners {
-			absent := !t.id.IsZero() && id != g.cfg.Self && cluster.get(id, t.name) == nil
-			if absent && !cluster.equal.IsZero() && now.Sub(o.since) > partTime {
+			m := g.members[id]
+			if t.id.IsZero() || m == nil || m.state != Alive || cluster.equal.IsZero() || cluster.get(id, t.name) != nil {
+				continue
+			}
+			if now.Sub(o.since) > partTime && now.Sub(m.since) > partTime {
 				changed = t.drop(id) || changed
 			}
 		}

@@ -37,7 +37,7 @@ type Feed interface {
 	Changed() <-chan struct{}
 }
 
-// coalesce is how long a watcher's next state waits for more changes.
+// coalesce is the shortest time between two states to a watcher: changes that come faster go together.
 const coalesce = 20 * time.Millisecond
 
 // Server serves the node API.
@@ -175,14 +175,14 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 		if enc.Encode(b) != nil || control.Flush() != nil || b.Removed {
 			return
 		}
-		if !s.wait(r.Context(), changed) {
+		if !s.wait(r.Context(), changed, time.Now()) {
 			return
 		}
 	}
 }
 
 // wait returns when it is time for the next beat, or false when there is none.
-func (s *Server) wait(ctx context.Context, changed <-chan struct{}) bool {
+func (s *Server) wait(ctx context.Context, changed <-chan struct{}, last time.Time) bool {
 	beat := time.NewTimer(s.Beat)
 	defer beat.Stop()
 	select {
@@ -192,7 +192,7 @@ func (s *Server) wait(ctx context.Context, changed <-chan struct{}) bool {
 		return true
 	case <-changed:
 	}
-	beat.Reset(coalesce)
+	beat.Reset(coalesce - time.Since(last))
 	select {
 	case <-ctx.Done():
 		return false

@@ -65,15 +65,17 @@ var lan = simnet.Link{Latency: time.Millisecond, Jitter: time.Millisecond}
 func bubble(t *testing.T, n int, link simnet.Link, test func(t *testing.T, c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{T: t, net: simnet.New(1, link), dir: &directory{keys: make(map[identity.NodeID]ed25519.PublicKey)}}
+		defer func() {
+			for _, n := range c.nodes {
+				n.stop()
+			}
+			time.Sleep(time.Minute) // virtual; memberlist's Shutdown does not wait for its probes
+		}()
 		for range n {
 			c.add()
 		}
 		c.until("all are members", func() bool { return c.allAlive() })
 		test(t, c)
-		for _, n := range c.nodes {
-			n.stop()
-		}
-		time.Sleep(time.Minute) // virtual; memberlist's Shutdown does not wait for its probes
 	})
 }
 

@@ -100,8 +100,9 @@ func (c *Container) Alive() error {
 
 // Store is the list of a node's endpoints, in memory and on disk. Its methods need the caller's lock.
 type Store struct {
-	file string
-	list []*Endpoint
+	file  string
+	list  []*Endpoint
+	stale bool // what is on disk may differ from list: writing failed
 }
 
 type content struct {
@@ -176,12 +177,21 @@ func (s *Store) In(network state.NetworkID) []*Endpoint {
 // Add enters endpoints. On an error nothing is entered.
 func (s *Store) Add(fresh ...*Endpoint) error { return s.save(append(s.All(), fresh...)) }
 
-// Remove takes endpoints out. On an error they are out all the same, but not on disk: the next agent finds them gone.
+// Remove takes endpoints out. On an error they are out all the same, but not on disk until Flush succeeds: an agent that starts before
+// that would take them up again.
 func (s *Store) Remove(old ...*Endpoint) error {
 	left := slices.DeleteFunc(s.All(), func(e *Endpoint) bool { return slices.Contains(old, e) })
 	err := s.save(left)
 	s.list = left
 	return err
+}
+
+// Flush writes the list if it is not on disk as it is.
+func (s *Store) Flush() error {
+	if !s.stale {
+		return nil
+	}
+	return s.save(s.list)
 }
 
 // save writes next to disk and, if that went well, makes it the list.
@@ -191,9 +201,10 @@ func (s *Store) save(next []*Endpoint) error {
 		return fmt.Errorf("endpoint: %w", err)
 	}
 	if err := replace(s.file, append(b, '\n')); err != nil {
-		return fmt.Errorf("endpoint: write %s: %w; the list is as before", s.file, err)
+		s.stale = true
+		return fmt.Errorf("endpoint: write %s: %w; what is on disk is as before", s.file, err)
 	}
-	s.list = next
+	s.list, s.stale = next, false
 	return nil
 }
 

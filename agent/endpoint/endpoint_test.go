@@ -66,11 +66,47 @@ func TestListThatCannotBeWrittenStaysAsItWas(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Add(sample("2", "b")); err == nil || !strings.Contains(err.Error(), "the list is as before") {
+	if err := s.Add(sample("2", "b")); err == nil || !strings.Contains(err.Error(), "what is on disk is as before") {
 		t.Errorf("adding without a directory: %v", err)
 	}
 	if got := s.All(); len(got) != 1 || got[0].ID != "1" {
 		t.Errorf("the list is %v", got)
+	}
+}
+
+func TestRemovalReachesTheDiskWhenItCan(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add(sample("1", "a"), sample("2", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(s.All()[0]); err == nil {
+		t.Error("removed from a disk that is away")
+	}
+	if got := s.All(); len(got) != 1 || got[0].ID != "2" {
+		t.Errorf("the list is %v", got)
+	}
+	if err := s.Flush(); err == nil {
+		t.Error("flushed to a disk that is away")
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(dir)
+	if err != nil || len(again.All()) != 1 || again.All()[0].ID != "2" {
+		t.Errorf("the next agent finds %v, %v", again, err)
 	}
 }
 

@@ -346,13 +346,13 @@ func (m *Member) Detach(_ context.Context, name, network string) error {
 	err := m.store.Remove(old...)
 	m.followLocked()
 	if err != nil {
-		return refuse(err)
+		return fmt.Errorf("%s is detached, but an agent that starts before the disk takes that would attach it again: %w", name, err)
 	}
 	m.log.Info("detached", "container", name, "endpoints", len(old))
 	return nil
 }
 
-// reap detaches containers whose namespace has ended.
+// reap detaches containers whose namespace has ended. What could not be written to disk before is written now.
 func (m *Member) reap() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -363,10 +363,11 @@ func (m *Member) reap() {
 			old = append(old, e)
 		}
 	}
-	if len(old) == 0 {
-		return
+	err := m.store.Flush()
+	if len(old) > 0 {
+		err = m.store.Remove(old...)
 	}
-	if err := m.store.Remove(old...); err != nil {
+	if err != nil {
 		m.log.Error("the list of endpoints is not on disk", "error", err)
 	}
 }

@@ -98,6 +98,7 @@ type node struct {
 	addr netip.Addr
 	dir  string
 	place
+	disk  int // a process in whose mount namespace the data directory is a small disk of its own; 0 for none
 	cmd   *lab.Cmd
 	log   *journal
 	ended chan struct{}
@@ -134,7 +135,12 @@ func (n *node) start() {
 	n.t.Helper()
 	options, err := json.Marshal(n.place)
 	lab.Must(n.t, err)
-	cmd, ended := n.Command("/proc/self/exe"), make(chan struct{})
+	exe, err := os.Executable()
+	lab.Must(n.t, err)
+	cmd, ended := n.Command(exe), make(chan struct{})
+	if n.disk != 0 {
+		cmd = n.Command("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", n.disk), exe)
+	}
 	n.log = &journal{}
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	cmd.Env = append(os.Environ(), agentRole+"="+string(options))

@@ -44,10 +44,9 @@ func (m *Member) segment(st *state.State, n *state.Network) (net plan.Network, o
 		}
 		net.Endpoints = append(net.Endpoints, local(e))
 	}
+	// Hidden ones too: their node does not answer gossip, but the addresses are still its own, and its data plane may well be
+	// there. Names and services are what must not lead to them.
 	for _, r := range m.remotes(st, n) {
-		if r.hidden {
-			continue
-		}
 		if r.owner.VTEP.Port() != m.cfg.VXLAN {
 			m.problem("node %s has its VXLAN port at %d and this node at %d: they cannot talk; run both agents with the same --vxlan-port", r.owner.Name, r.owner.VTEP.Port(), m.cfg.VXLAN)
 			continue

@@ -23,13 +23,7 @@ var (
 	commit  = "unknown"
 )
 
-func main() {
-	status := weft(os.Args[1:], os.Stdout, os.Stderr)
-	if err := userns.Leave(); err != nil {
-		fmt.Fprintf(os.Stderr, "weft: %v\n", err)
-	}
-	os.Exit(status)
-}
+func main() { os.Exit(weft(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // weft runs the command that args name, and returns the process's exit status: 0, 1 for a failure, 2 for wrong usage, and
 // for commands that run others theirs.
@@ -48,11 +42,14 @@ func weft(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return 0
+	status := 0
+	if cmd, err := root.ExecuteContextC(ctx); err != nil {
+		status = tell(cmd, err, stderr)
 	}
-	return tell(cmd, err, stderr)
+	if err := userns.Leave(); err != nil {
+		fmt.Fprintf(stderr, "weft: %v\n", err)
+	}
+	return status
 }
 
 // tell says what went wrong, and returns the exit status.

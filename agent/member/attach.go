@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -77,7 +78,10 @@ func container(req *api.AttachRequest) (endpoint.Container, error) {
 		return c, nil
 	}
 	var err error
-	if c.Space, err = endpoint.SpaceAt(c.Path()); err != nil {
+	c.Space, err = endpoint.SpaceAt(c.Path())
+	if errors.Is(err, fs.ErrPermission) {
+		return c, fmt.Errorf("%w; it is root's, another user's, or in another user namespace than this agent, which runs as an ordinary user: an agent of that user, in that user namespace, can attach it: %w", err, state.ErrDenied)
+	} else if err != nil {
 		return c, fmt.Errorf("%w; is the container running? (%w)", err, state.ErrInvalid)
 	}
 	return c, nil

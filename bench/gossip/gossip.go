@@ -53,9 +53,9 @@ func Default() Options {
 	return Options{
 		Nodes:   []int{3, 10, 25, 100, 300},
 		Records: 2,
-		Puts:    200,
+		Puts:    100,
 		Idle:    20 * time.Second,
-		Churn:   2 * time.Minute,
+		Churn:   time.Minute,
 		Every:   time.Second,
 		Rate:    2,
 		Limit:   time.Minute,

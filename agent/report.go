@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -55,7 +56,7 @@ func (n *node) Networks() []api.Network {
 		}
 		all = append(all, api.Network{
 			Name: net.Name, VNI: net.VNI, Subnets: net.Subnets, Gateways: net.Gateways, MTU: net.MTU, Spoof: spoof,
-			Ports: ports, Endpoints: len(net.Endpoints), Remotes: len(net.Remotes), VTEPs: append(net.VTEPs[:0:0], net.VTEPs...),
+			Ports: ports, Endpoints: len(net.Endpoints), Remotes: len(net.Remotes), VTEPs: append([]netip.Addr{}, net.VTEPs...),
 		})
 	}
 	return all
@@ -154,7 +155,7 @@ func (n *node) owners(a *attachment) []api.Owner {
 func (n *node) Stats() api.Stats {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := api.Stats{Tunnel: api.TunnelStats{Local: n.tunnel.Local(), Drops: n.tunnel.Drops.Snapshot(), Peers: []api.PeerStats{}}}
+	s := api.Stats{Networks: []api.NetworkStats{}, Threads: []api.ThreadStats{}, Tunnel: api.TunnelStats{Local: n.tunnel.Local(), Drops: n.tunnel.Drops.Snapshot(), Peers: []api.PeerStats{}}}
 	for _, net := range n.byVNI() {
 		s.Networks = append(s.Networks, n.countNetwork(net))
 	}

@@ -33,6 +33,8 @@ b3b1c9d8e7f6g5h4i3j2k1l0x  here  bridge  local
 		{"network ls -q -f label=team=a -f label=tmp", "\nw3b1c9d8e7f6\n"},
 		{"network ls -q -f label=team=a -f label=team=b", "\n"},
 		{"network ls -q -f scope=swarm -f id=i3", "\ni3b1c9d8e7f6\n"},
+		{"network ls -q -f dangling=true", "\nb3b1c9d8e7f6\ni3b1c9d8e7f6\nw3b1c9d8e7f6\n"},
+		{"network ls -q -f dangling=false", "\n"},
 		{"network ls --format {{.Name}}\\t{{upper_.Scope}}", "\nhere\tLOCAL\ningress\tSWARM\nweb\tSWARM\n"},
 		{"node ls", `
 ID                           NAME   STATUS   AVAILABILITY  MANAGER STATUS  ADDRESS    VERSION
@@ -108,7 +110,10 @@ func TestInspectPrintsAnArrayOrATemplate(t *testing.T) {
 		{[]string{"network", "inspect", "none", "nil"}, 1, "[]\n", "weft: no network \"none\"\nweft: no network \"nil\"\n"},
 		{[]string{"network", "inspect", "web", "--format", "{{.IPAM}}"}, 2, "", "the fields are .ID .Name .Created"},
 		{[]string{"network", "inspect", "web", "--format", "{{.Name"}, 2, "", "--format: template"},
-		{[]string{"network", "inspect", "web", "--format", "table {{.Name}}"}, 2, "", "expected a template alone"},
+		{[]string{"network", "ls", "--format", `table {{.Name}}\t{{json .VNI}}\t{{.ID}}`}, 0, "NAME     VNI   ID\nhere     4098  b3b1c9d8e7f6\ningress  4096  i3b1c9d8e7f6\nweb      4097  w3b1c9d8e7f6\n", ""},
+		{[]string{"node", "ls", "--format", `table {{.MTU}} {{end}}`}, 2, "", "--format: template"},
+		{[]string{"endpoint", "ls", "--network", "here", "--format", `table {{join .Addresses ","}}\t{{.NetworkID}}x`}, 0, "ADDRESSES    NETWORK IDx\n10.0.2.2/24  x\n", ""},
+		{[]string{"network", "inspect", "web", "--format", "table"}, 2, "", "expected a template after it"},
 		{[]string{"network", "inspect", "web", "--format", "{{join .Name \",\"}}"}, 2, "", "join of a string; expected a list"},
 		{[]string{"node", "inspect", "self", "--format", "{{.Name}} {{.VTEP}}"}, 0, "alpha 192.0.2.1:4789\n", ""},
 		{[]string{"node", "inspect", "delta"}, 1, "[]\n", `no node "delta"`},
@@ -172,6 +177,26 @@ func TestCommandsAskForWhatTheirFlagsSay(t *testing.T) {
 	}
 }
 
+func TestATokenIsReadFromAFile(t *testing.T) {
+	f := newFakeAgent()
+	socket := f.serve(t)
+	dir := t.TempDir()
+	for name, content := range map[string]string{"good": "  T\n", "empty": "\n", "several": "weft join --token T"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, part := range map[string]string{
+		"good": "", "empty": "empty has 0 words; expected a token alone", "several": "has 4 words; expected a token alone", "none": "read the token: open",
+	} {
+		o := call(t, "join", "--token-file", filepath.Join(dir, file), "192.0.2.1", "--socket", socket)
+		asked := strings.Join(f.told(), "\n")
+		if good := part == ""; (o.status == 0) != good || !strings.Contains(o.stderr, part) || (asked == `join {"token":"T","remote":"192.0.2.1:7373"}`) != good {
+			t.Errorf("a token from file %s: %+v, and asked %q; expected %q", file, o, asked, part)
+		}
+	}
+}
+
 func TestSeveralNamesAreEachTried(t *testing.T) {
 	f := newFakeAgent()
 	socket := f.serve(t)
@@ -200,15 +225,19 @@ func TestFaultyFlagsAreRefusedBeforeTheAgentIsAsked(t *testing.T) {
 	for args, part := range map[string]string{
 		"init --default-addr-pool 10.0.0.0":         `--default-addr-pool "10.0.0.0"; expected a subnet`,
 		"init extra":                                "extra",
-		"join --token T":                            "accepts 1 arg",
-		"join 192.0.2.1":                            "--token is missing; weft token show",
+		"join --token T":                            "no argument; expected weft join (--token TOKEN",
+		"join 192.0.2.1":                            "--token and --token-file are missing; expected one of them: weft token show",
+		"join --token T --token-file f h":           "--token beside --token-file",
+		"join --token T host:99999":                 `manager "host:99999"; expected HOST`,
+		"join --token T host:0":                     "expected HOST",
 		"join --token T host:":                      `manager "host:"; expected HOST`,
 		"join --token T :7373":                      "expected HOST",
 		"join --token T http://host":                "expected HOST",
-		"token show boss":                           `invalid argument "boss"`,
-		"token rotate":                              "accepts 1 arg",
-		"node rm":                                   "requires at least 1 arg",
-		"network create":                            "accepts 1 arg",
+		"token show boss":                           `argument "boss"; expected weft token show [worker|manager]`,
+		"token rotate":                              "no argument; expected weft token rotate worker|manager",
+		"node rm":                                   "no argument; expected weft node rm NODE...",
+		"network create":                            "no argument; expected weft network create NAME",
+		"network create a b":                        `arguments ["a" "b"]; expected weft network create NAME`,
 		"network create -d macvlan web":             `--driver "macvlan"; expected overlay or bridge`,
 		"network create --subnet 10.9.0.1/16 web":   "--subnet 10.9.0.1/16; expected 10.9.0.0/16",
 		"network create --subnet 10.9 web":          `--subnet "10.9"; expected a subnet`,
@@ -217,7 +246,7 @@ func TestFaultyFlagsAreRefusedBeforeTheAgentIsAsked(t *testing.T) {
 		"network create --subnet 10.9.0.0/24 --ip-range 10.9.0.0/16 web":                "is in no --subnet",
 		"network create --subnet 10.9.0.0/24 --gateway x web":                           `--gateway "x"; expected an address`,
 		"network create --subnet 10.9.0.0/24 --gateway 10.9.0.1 --gateway 10.9.0.2 web": "at most one for each subnet",
-		"network create --subnet 10.9.0.0/24 --aux-address 10.9.0.3 web":                `expected an address`,
+		"network create --subnet 10.9.0.0/24 --aux-address 10.9.0.3 web":                `--aux-address "10.9.0.3"; expected NAME=ADDRESS`,
 		"network create --subnet 10.9.0.0/24 --aux-address =10.9.0.3 web":               "expected NAME=ADDRESS",
 		"network create --label =x web":                                                 `--label "=x"; expected KEY=VALUE`,
 		"network create -o mtu=big web":                                                 "--opt mtu=big; expected a number",
@@ -227,7 +256,8 @@ func TestFaultyFlagsAreRefusedBeforeTheAgentIsAsked(t *testing.T) {
 		"network create -o parent=eth0 web":                                             `--opt "parent=eth0"; expected mtu=`,
 		"network ls --filter colour=red":                                                `--filter "colour=red"; expected name=`,
 		"network ls --filter name":                                                      "with a value",
-		"network rm":                                                                    "requires at least 1 arg",
+		"network ls --filter dangling=perhaps":                                          "dangling=true|false",
+		"network rm":                                                                    "no argument; expected weft network rm NETWORK...",
 		"attach --pid 7":                                                                "--network is missing",
 		"attach --network web":                                                          "0 of --pid, --netns and --bridge",
 		"attach --network web --pid 7 --bridge br0":                                     "2 of --pid",
@@ -237,8 +267,8 @@ func TestFaultyFlagsAreRefusedBeforeTheAgentIsAsked(t *testing.T) {
 		"attach --network web --ip 0.0.0.0 --pid 7":                                     `--ip "0.0.0.0"; expected an address`,
 		"attach --network web:ip=10.0.0.1 --ip 10.0.0.2 --pid 7":                        "at most one address of each family",
 		"attach --network web --network here --ip 10.0.0.2 --pid 7":                     "are of one network, and there are 2",
-		"cluster backup":                                                                "accepts 1 arg",
-		"cluster restore":                                                               "accepts 1 arg",
+		"cluster backup":                                                                "no argument; expected weft cluster backup FILE",
+		"cluster restore":                                                               "no argument; expected weft cluster restore FILE",
 	} {
 		o := call(t, append(strings.Fields(args), "--socket", socket)...)
 		if asked := f.told(); o.status != 2 || !strings.Contains(o.stderr, part) || asked != nil {

@@ -116,16 +116,16 @@ func TestContainerCommandsRefuseWhatTheyDoNotUnderstand(t *testing.T) {
 		{[]string{"run", "--network", "web", "-v", "a", "true"}, 125, "--volume: "},
 		{[]string{"run", "--network", "web", "-e", "=x", "true"}, 125, "--env: "},
 		{[]string{"run", "--nonsense"}, 125, "unknown flag: --nonsense\nSee weft run --help."},
-		{[]string{"exec"}, 125, "requires at least 1 arg"},
+		{[]string{"exec"}, 125, "no argument; expected weft exec"},
 		{[]string{"exec", "c1"}, 125, "no command"},
 		{[]string{"exec", "c1", "--nonsense", "--", "true"}, 125, "unknown flag: --nonsense"},
 		{[]string{"exec", "c1", "true"}, 125, `container "c1": no such container on this node; weft ps -a lists those there are`},
-		{[]string{"stop"}, 2, "requires at least 1 arg"},
+		{[]string{"stop"}, 2, "no argument; expected weft stop"},
 		{[]string{"stop", "-t", "-1", "c1"}, 2, "--time -1; expected seconds"},
 		{[]string{"rm", "../c1"}, 1, `container name "../c1"; expected`},
 		{[]string{"logs", "--tail", "x", "c1"}, 2, `--tail "x"; expected a number of lines, or all`},
 		{[]string{"logs", "c1"}, 1, "no such container"},
-		{[]string{"ps", "x"}, 2, "unknown command"},
+		{[]string{"ps", "x"}, 2, `argument "x"; expected weft ps`},
 	} {
 		if os.Getuid() != 0 && (c.args[0] == "rm" || strings.Contains(c.stderr, "no such")) {
 			continue // they enter a user namespace first

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"text/template"
 
@@ -16,17 +17,18 @@ import (
 type format struct{ text string }
 
 func (f *format) flag(c *cobra.Command) {
-	c.Flags().StringVar(&f.text, "format", "", "print each by this Go `template`, such as '{{.Name}} {{json .}}', or json")
+	c.Flags().StringVar(&f.text, "format", "", "print each by this Go `template`, such as '{{.Name}} {{json .}}', or json; with \"table \" before it in columns")
 	complete(c, "format", words("json", "{{json .}}"))
 }
 
 // print writes one line for each element of all. What it cannot do is an error, and then nothing is written.
 func print[T any](c *cobra.Command, f format, all []T) error {
-	if strings.HasPrefix(f.text, "table") {
-		return usageError{errors.New("--format table; expected a template alone: without --format there is a table")}
-	}
 	text := strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(f.text)
-	if text == "json" {
+	text, columns := strings.CutPrefix(text, "table ")
+	switch text {
+	case "table":
+		return usageError{errors.New(`--format table; expected a template after it, such as "table {{.Name}}": without --format there is a table`)}
+	case "json":
 		text = "{{json .}}"
 	}
 	t, err := template.New("--format").Funcs(template.FuncMap{"json": inJSON, "join": join, "lower": strings.ToLower, "upper": strings.ToUpper}).Parse(text)
@@ -34,14 +36,39 @@ func print[T any](c *cobra.Command, f format, all []T) error {
 		return usageError{fmt.Errorf("--format: %w", err)}
 	}
 	var out bytes.Buffer
+	if columns {
+		out.WriteString(heading(text) + "\n")
+	}
 	for _, v := range all {
 		if err := t.Execute(&out, v); err != nil {
 			return usageError{fmt.Errorf("--format: %w; the fields are %s", err, fields(reflect.TypeFor[T]()))}
 		}
 		out.WriteByte('\n')
 	}
+	if columns {
+		w := columned(c.OutOrStdout())
+		_, _ = out.WriteTo(w) // Flush reports any error
+		return w.Flush()
+	}
 	_, err = out.WriteTo(c.OutOrStdout())
 	return err
+}
+
+var (
+	actions = regexp.MustCompile(`\{\{.*?\}\}`)
+	field   = regexp.MustCompile(`\.([A-Z]\w*)`)
+	humps   = regexp.MustCompile(`([a-z])([A-Z])`)
+)
+
+// heading is a template with the name of the field in the place of each action, as Docker's tables have it.
+func heading(text string) string {
+	return actions.ReplaceAllStringFunc(text, func(action string) string {
+		name := field.FindStringSubmatch(action)
+		if name == nil {
+			return ""
+		}
+		return strings.ToUpper(humps.ReplaceAllString(name[1], "$1 $2"))
+	})
 }
 
 func inJSON(v any) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -68,21 +69,33 @@ func sayJoin(w io.Writer, role, token string, remote netip.AddrPort) {
 func newJoin() *cobra.Command {
 	var q question
 	var r api.JoinRequest
+	var file string
 	c := &cobra.Command{
-		Use:   "join --token TOKEN HOST[:PORT]",
+		Use:   "join (--token TOKEN | --token-file FILE) HOST[:PORT]",
 		Short: "Join this node to a cluster, as a worker or as a manager",
 		Long: `Join this node to the cluster that the manager at HOST belongs to. The token says whether as a worker or as a manager, and
 carries the digest of the cluster's certificate authority: nothing secret is sent to a host that does not prove to belong to
-it. PORT is 7373 if it is left out. If it fails the node is what it was before.`,
+it. PORT is 7373 if it is left out. If it fails the node is what it was before.
+
+All users of a host can see the arguments of its processes while they run: --token-file keeps the token from them.`,
 		Example: `  weft join --token WFTKN-1-... 192.0.2.1:7373
-  weft join --token WFTKN-1-... --name b manager.example.org`,
+  weft join --token WFTKN-1-... --name b manager.example.org
+  ssh manager weft token show -q worker | weft join --token-file - 192.0.2.1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) (err error) {
-			if r.Token == "" {
-				return usageError{errors.New("--token is missing; weft token show, on a manager, prints it")}
+			switch {
+			case r.Token == "" && file == "":
+				return usageError{errors.New("--token and --token-file are missing; expected one of them: weft token show, on a manager, prints the token")}
+			case r.Token != "" && file != "":
+				return usageError{errors.New("--token beside --token-file; expected one of them")}
 			}
 			if r.Remote, err = remote(args[0]); err != nil {
 				return usageError{err}
+			}
+			if file != "" {
+				if r.Token, err = tokenIn(c, file); err != nil {
+					return err
+				}
 			}
 			m, err := q.client().Join(c.Context(), r)
 			if err != nil {
@@ -98,8 +111,22 @@ it. PORT is 7373 if it is left out. If it fails the node is what it was before.`
 	}
 	q.flags(c)
 	c.Flags().StringVar(&r.Token, "token", "", "the `token`, as weft init and weft token show print it")
+	c.Flags().StringVar(&file, "token-file", "", "a `file` that holds the token alone; - is standard input")
 	c.Flags().StringVar(&r.Name, "name", "", "this node's `name` in the cluster (default: its host name)")
 	return c
+}
+
+// tokenIn reads the token that a file holds.
+func tokenIn(c *cobra.Command, path string) (string, error) {
+	b, err := readAll(c, path)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	words := strings.Fields(string(b))
+	if len(words) != 1 {
+		return "", fmt.Errorf("%s has %d words; expected a token alone, as weft token show -q worker prints it", path, len(words))
+	}
+	return words[0], nil
 }
 
 // remote completes the address of a manager.
@@ -114,7 +141,8 @@ func remote(s string) (string, error) {
 	if !strings.Contains(s, ":") {
 		return net.JoinHostPort(s, apiPort), nil
 	}
-	if host, port, err := net.SplitHostPort(s); err != nil || host == "" || port == "" {
+	host, port, err := net.SplitHostPort(s)
+	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || portErr != nil || n == 0 {
 		return "", fault
 	}
 	return s, nil

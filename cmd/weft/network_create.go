@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -76,7 +77,7 @@ func (o *networkOptions) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.aux, "aux-address", nil, "an address that is in use elsewhere, as `NAME=ADDRESS`; may be repeated")
 	f.BoolVar(&o.ipv6, "ipv6", false, "have an IPv6 subnet too")
 	f.BoolVar(&o.internal, "internal", false, "no way out of the network")
-	f.BoolVar(&o.attachable, "attachable", false, "accepted as Docker's is: any container may be attached in any case")
+	f.BoolVar(&o.attachable, "attachable", false, "carried and shown only: Docker wants it for single containers, which weft attaches in any case")
 	f.StringArrayVar(&o.labels, "label", nil, "a label, as `KEY=VALUE`; may be repeated")
 	f.StringArrayVarP(&o.options, "opt", "o", nil, "an option, as `KEY=VALUE`; may be repeated")
 	complete(c, "driver", words("overlay", "bridge"))
@@ -85,6 +86,9 @@ func (o *networkOptions) flags(c *cobra.Command) {
 
 // request makes the API's request of the flags, and notes on what the user may not expect.
 func (o *networkOptions) request(name string) (r api.NetworkRequest, notes []string, err error) {
+	if name == "" {
+		return r, nil, errors.New("the network's name is empty; expected letters, digits, and _ . - after the first")
+	}
 	r = api.NetworkRequest{Name: name, Driver: o.driver, IPv6: o.ipv6, Internal: o.internal, Attachable: o.attachable}
 	if o.driver != "overlay" && o.driver != "bridge" {
 		return r, nil, fmt.Errorf("--driver %q; expected overlay or bridge", o.driver)
@@ -189,16 +193,19 @@ func (o *networkOptions) ranged() ([]api.Subnet, error) {
 		s.Gateway = a
 	}
 	for _, text := range o.aux {
-		name, text, _ := strings.Cut(text, "=")
-		a, s, err := placed(all, "--aux-address "+name, text)
+		name, address, named := strings.Cut(text, "=")
+		if !named || name == "" {
+			return nil, fmt.Errorf("--aux-address %q; expected NAME=ADDRESS, such as printer=10.9.0.9", text)
+		}
+		a, s, err := placed(all, "--aux-address "+name, address)
 		if err != nil {
 			return nil, err
 		}
 		if s.Aux == nil {
 			s.Aux = make(map[string]netip.Addr)
 		}
-		if old, double := s.Aux[name]; double || name == "" {
-			return nil, fmt.Errorf("--aux-address %s=%s beside %q; expected NAME=ADDRESS, each name once", name, a, old)
+		if old, double := s.Aux[name]; double {
+			return nil, fmt.Errorf("--aux-address %s=%s beside %s=%s; expected each name once", name, a, name, old)
 		}
 		s.Aux[name] = a
 	}

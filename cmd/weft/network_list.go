@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,11 +25,14 @@ func newNetworkList() *cobra.Command {
 		Short:   "List networks",
 		Long: `List the networks of the cluster. SCOPE is swarm for what is there on all nodes, and local for a bridge.
 
-Filters, by --filter: name=PART, id=BEGINNING, driver=overlay|bridge, scope=swarm|local, label=KEY or label=KEY=VALUE. Of one
-key any may match, but all labels must; of different keys all must.`,
+Filters, by --filter: name=PART, id=BEGINNING, driver=overlay|bridge, scope=swarm|local, dangling=true|false (true is what no
+node uses), label=KEY or label=KEY=VALUE. Of one key any may match, but all labels must; of different keys all must.
+
+--format takes a Go template for each network, or "table" and a template for columns with a heading.`,
 		Example: `  weft network ls
   weft network ls --filter driver=overlay --filter label=team=a
   weft network ls --format '{{.Name}} {{.VNI}} {{json .Labels}}'
+  weft network ls --format 'table {{.Name}}\t{{.VNI}}\t{{.Driver}}'
   weft network rm $(weft network ls --quiet --filter label=temporary)`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -72,7 +76,7 @@ key any may match, but all labels must; of different keys all must.`,
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print IDs only")
 	c.Flags().BoolVar(&whole, "no-trunc", false, "print whole IDs")
 	c.Flags().StringArrayVarP(&filters, "filter", "f", nil, "only networks that match, as `KEY=VALUE`; may be repeated")
-	complete(c, "filter", words("name=", "id=", "driver=overlay", "driver=bridge", "scope=swarm", "scope=local", "label="))
+	complete(c, "filter", words("name=", "id=", "driver=overlay", "driver=bridge", "scope=swarm", "scope=local", "dangling=true", "dangling=false", "label="))
 	return c
 }
 
@@ -82,7 +86,7 @@ func parseFilters(filters []string) (keep func(api.NetworkDetail) bool, err erro
 	for _, filter := range filters {
 		key, value, given := strings.Cut(filter, "=")
 		if _, known := matches(api.NetworkDetail{}, key, value); !known || !given || value == "" {
-			return nil, fmt.Errorf("--filter %q; expected name=, id=, driver=, scope= or label=, with a value", filter)
+			return nil, fmt.Errorf("--filter %q; expected name=, id=, driver=, scope=, dangling=true|false or label=, with a value", filter)
 		}
 		wanted[key] = append(wanted[key], value)
 	}
@@ -113,6 +117,8 @@ func matches(n api.NetworkDetail, key, value string) (ok, known bool) {
 		return n.Driver == value, true
 	case "scope":
 		return n.Scope == value, true
+	case "dangling":
+		return strconv.FormatBool(len(n.Peers) == 0) == value, value == "true" || value == "false"
 	case "label":
 		label, want, given := strings.Cut(value, "=")
 		have, ok := n.Labels[label]

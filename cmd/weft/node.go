@@ -164,7 +164,7 @@ func newNodeRemove() *cobra.Command {
 
 What runs on such a node goes on running there. It can join again only as a new node, after weft leave --force on it. A node
 that is alive should be taken out by weft leave, on itself; rm takes one that is down, and with --force one that is not. A
-manager must be demoted first.`,
+manager that is removed does not count as one any more.`,
 		Example:           "  weft node rm b\n  weft node rm --force b",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: ask(&q.socket, nodeNames),

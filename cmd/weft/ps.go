@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run/inside"
 )
 
 func newPS() *cobra.Command {
@@ -34,7 +35,15 @@ known, and weft rm -f ends what may be left of it.`,
 				list = slices.DeleteFunc(list, func(k *run.Container) bool { return k.State == run.Exited })
 			}
 			if list == nil {
-				list = []*run.Container{} // [] in JSON
+				list = []*run.Container{} // [] in JSON, as the next
+			}
+			for _, k := range list {
+				if k.Volumes == nil {
+					k.Volumes = []inside.Volume{}
+				}
+				if k.Endpoints == nil {
+					k.Endpoints = []run.Endpoint{}
+				}
 			}
 			return q.show(c, list, func(t *table) { showContainers(t, list, time.Now()) })
 		},

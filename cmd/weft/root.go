@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,15 +82,26 @@ func tellUsage(c *cobra.Command) {
 	}
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return usageError{err}
+			if check(c, args) == nil {
+				return nil
 			}
-			return nil
+			return usageError{fmt.Errorf("%s; expected %s", given(args), strings.TrimSuffix(c.UseLine(), " [flags]"))}
 		}
 	}
 	for _, sub := range c.Commands() {
 		tellUsage(sub)
 	}
+}
+
+// given says what arguments there are.
+func given(args []string) string {
+	switch len(args) {
+	case 0:
+		return "no argument"
+	case 1:
+		return fmt.Sprintf("argument %q", args[0])
+	}
+	return fmt.Sprintf("arguments %q", args)
 }
 
 // defaultSocket is where the agent of this user listens.
@@ -151,10 +163,13 @@ func (q *question) show(c *cobra.Command, v any, fill func(t *table)) error {
 		e.SetIndent("", "  ")
 		return e.Encode(v)
 	}
-	t := &table{tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)}
+	t := &table{columned(c.OutOrStdout())}
 	fill(t)
 	return t.w.Flush()
 }
+
+// columned aligns what tabs part.
+func columned(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
 
 // table prints rows in columns.
 type table struct{ w *tabwriter.Writer }

@@ -42,7 +42,7 @@ func TestExitStatusAndMessageTellUsageFromFailure(t *testing.T) {
 		{"frobnicate", 2, `weft has no command "frobnicate"`},
 		{"fbd", 2, "did you mean fdb?"},
 		{"port lst", 2, `weft port has no command "lst"`},
-		{"fdb extra", 2, `unknown command "extra" for "weft fdb"`},
+		{"fdb extra", 2, `argument "extra"; expected weft fdb`},
 		{"fdb --nonsense", 2, "unknown flag: --nonsense\nSee weft fdb --help."},
 		{"agent --static= ", 2, "--static is empty"},
 		{"agent --static x --advertise 192.0.2.1", 2, "--advertise beside --static"},

@@ -65,8 +65,10 @@ func (c *Container) String() string {
 	return c.NetNS
 }
 
-// Space is a network namespace itself, whatever its path names later: a reused PID is told from the container's.
+// Space is a network namespace itself, whatever its path names later: a reused PID is told from the container's. A host that starts in
+// the same way each time gives PIDs and inodes in the same order, hence Boot.
 type Space struct {
+	Boot   string `json:"boot"` // the kernel's random boot_id
 	Device uint64 `json:"device"`
 	Inode  uint64 `json:"inode"`
 }
@@ -83,7 +85,11 @@ func SpaceAt(path string) (Space, error) {
 		}
 		return Space{}, fmt.Errorf("network namespace %s: %w", path, err)
 	}
-	return Space{st.Dev, st.Ino}, nil
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return Space{}, fmt.Errorf("network namespace %s: %w", path, err)
+	}
+	return Space{strings.TrimSpace(string(boot)), st.Dev, st.Ino}, nil
 }
 
 // Alive returns ErrGone if the container's namespace has ended, or its path names another one now.

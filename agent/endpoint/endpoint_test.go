@@ -17,7 +17,7 @@ import (
 
 func sample(id, container string) *Endpoint {
 	return &Endpoint{
-		ID: id, Container: Container{Name: container, NetNS: "/run/netns/" + container, Space: Space{4, 7}}, Network: state.NetworkID{1},
+		ID: id, Container: Container{Name: container, NetNS: "/run/netns/" + container, Space: Space{"5ce1d96e", 4, 7}}, Network: state.NetworkID{1},
 		Interface: "eth0", MAC: 0x02420a000002, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Created: time.Unix(1e9, 0).UTC(),
 	}
 }
@@ -151,6 +151,11 @@ func TestNamespaceIsToldFromAnotherAtItsPath(t *testing.T) {
 	reused.Space.Inode++
 	if err := reused.Alive(); !errors.Is(err, ErrGone) {
 		t.Errorf("a process in another namespace: %v, expected ErrGone", err)
+	}
+	before := c
+	before.Space.Boot = "another"
+	if err := before.Alive(); !errors.Is(err, ErrGone) {
+		t.Errorf("a process from before the host was started anew: %v, expected ErrGone", err)
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait() // killed

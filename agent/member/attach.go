@@ -275,6 +275,9 @@ func (a *attaching) sync(ctx context.Context) {
 // enter makes the endpoints this node's, and the data plane attach them.
 func (a *attaching) enter() error {
 	m := a.m
+	if err := a.container.Alive(); err != nil { // its PID may be another's since the request came
+		return fmt.Errorf("container %s: %w: %w", a.container.Name, err, state.ErrNotFound)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []*endpoint.Endpoint

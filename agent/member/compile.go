@@ -21,6 +21,11 @@ func (m *Member) compile(st *state.State) *plan.Config {
 			p.Networks = append(p.Networks, net)
 		}
 	}
+	for _, e := range m.store.All() {
+		if st.Networks[e.Network] == nil {
+			m.problem("endpoint %s is on a network that the cluster has no more (%s); weft detach %s", e.Container.Name, e.Network, e.Container.Name)
+		}
+	}
 	slices.SortFunc(p.Networks, func(a, b plan.Network) int { return cmp.Compare(a.VNI, b.VNI) })
 	return p
 }

@@ -143,6 +143,7 @@ func TestLostQuorumStopsChangesAndNothingElse(t *testing.T) {
 	for _, n := range nodes {
 		n.sees(4)
 	}
+	c.eventually("c knows net3", func() error { _, err := c.Segment(t.Context(), "net3"); return err })
 	more = append(more, c.contain("cc", "net1", "net3"))
 	for _, x := range more {
 		x.reaches(more...)

@@ -16,8 +16,11 @@ import (
 	"github.com/weftnet/weft/cluster/state"
 )
 
-// leaveTime is how long leaving waits for the managers.
-const leaveTime = 10 * time.Second
+// How long leaving waits for the managers, and for those that do not answer: then it is by force.
+const (
+	leaveTime = 10 * time.Second
+	forceTime = 2 * time.Second
+)
 
 // Cluster describes the cluster as this node sees it (api.Membership).
 func (m *Member) Cluster(context.Context) (api.Cluster, error) {
@@ -106,8 +109,10 @@ func (m *Member) Leave(ctx context.Context, r api.LeaveRequest) error {
 	if m.cluster.State() == nil {
 		return errNoMember
 	}
-	if err := m.last(r.Force); err != nil {
-		return refuse(err)
+	if !r.Force {
+		if err := m.mayLeave(); err != nil {
+			return refuse(err)
+		}
 	}
 	m.mu.Lock()
 	err := m.store.Remove(m.store.All()...)
@@ -117,20 +122,31 @@ func (m *Member) Leave(ctx context.Context, r api.LeaveRequest) error {
 	if g != nil {
 		err = errors.Join(err, g.Leave(time.Second))
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	wait := leaveTime
+	if _, noQuorum := m.cluster.Quorum(); noQuorum != nil {
+		wait = forceTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	if err := m.cluster.Leave(ctx, r.Force); err != nil {
-		return refuse(err)
+		m.mu.Lock()
+		m.quiet() // it has taken leave of the others: begin anew
+		m.followLocked()
+		m.mu.Unlock()
+		return refuse(fmt.Errorf("%w; the containers are detached, and this node is still a member", err))
 	}
 	m.follow()
 	return err
 }
 
-// last refuses to end the cluster without force.
-func (m *Member) last(force bool) error {
+// mayLeave says why this node cannot leave without force, before anything is detached: nobody can be told, or the cluster would end.
+func (m *Member) mayLeave() error {
+	if _, err := m.cluster.Quorum(); err != nil && !errors.Is(err, cluster.ErrRemoved) {
+		return fmt.Errorf("%w; weft leave --force leaves without telling the others, who remove this node with weft node rm", err)
+	}
 	st := m.cluster.State()
 	managers := st.Managers()
-	if force || len(managers) != 1 || managers[0].ID != m.cluster.ID() {
+	if len(managers) != 1 || managers[0].ID != m.cluster.ID() {
 		return nil
 	}
 	if others := len(st.Nodes) - 1; others > 0 {
@@ -195,12 +211,12 @@ func (m *Member) Restore(ctx context.Context, r api.RestoreRequest) error {
 	return nil
 }
 
-// propose sends a command to the managers.
+// propose sends a command to the managers. When it returns, what that changed is in force on this node.
 func (m *Member) propose(ctx context.Context, c state.Command) (state.Result, error) {
 	if m.cluster.State() == nil {
 		return state.Result{}, errNoMember
 	}
 	res, err := m.cluster.Propose(ctx, c)
-	m.Wake()
+	m.follow()
 	return res, refuse(err)
 }

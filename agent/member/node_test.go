@@ -1,10 +1,12 @@
 package member_test
 
 import (
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/agent/api"
@@ -71,9 +73,12 @@ func TestRemovedNodeIsCutOff(t *testing.T) {
 		n.lists("net1", "c1", "c3")
 	}
 	for _, to := range []*box{c1, c3} {
-		if err := c2.ping(to); err == nil {
-			t.Errorf("a container of a removed node reaches %s", to.name)
-		}
+		to.node.eventually("a container of a removed node reaches nobody", func() error { // within milliseconds
+			if c2.ping(to) == nil {
+				return errorf("it reaches %s", to.name)
+			}
+			return nil
+		})
 		if err := to.ping(c2); err == nil {
 			t.Errorf("%s reaches a container of a removed node", to.name)
 		}
@@ -133,6 +138,66 @@ func TestNodeThatLeavesDetachesAll(t *testing.T) {
 	if have := interfaces(t, c1.Host); len(have) != 0 {
 		t.Errorf("the last container has %v", have)
 	}
+}
+
+func TestLeaveThatNobodyHearsOfLeavesAllAsItIs(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	nodes := newLAN(t).cluster("a", "b")
+	a, b := nodes[0], nodes[1]
+	a.network(api.NetworkRequest{Name: "net1"}, b)
+	c1, c2, c3 := a.contain("c1", "net1"), b.contain("c2", "net1"), b.contain("c3", "net1")
+	lab.Must(t, a.stop(unix.SIGKILL))
+	b.quorum(false)
+	refused(t, b.Leave(t.Context(), api.LeaveRequest{}), "no quorum", "--force")
+	c2.reaches(c3)
+	a.start()
+	c2.reaches(c1, c3)
+	lab.Must(t, a.stop(unix.SIGKILL))
+	lab.Must(t, b.Leave(t.Context(), api.LeaveRequest{Force: true}))
+	if have := interfaces(t, c2.Host); len(have) != 0 {
+		t.Errorf("the container has %v", have)
+	}
+	a.start()
+	a.eventually("the node that left can be removed", func() error { return a.RemoveMember(t.Context(), "b", false) })
+	lab.Must(t, b.joinAs("b", a))
+	a.sees(2)
+	sound(nodes)
+}
+
+func TestNodeThatMovesIsFoundAtItsNewAddress(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	l := newLAN(t)
+	nodes := l.cluster("a", "b", "c")
+	a, b, c := nodes[0], nodes[1], nodes[2]
+	a.network(api.NetworkRequest{Name: "net1"}, b, c)
+	c1, c2, c3 := a.contain("c1", "net1"), b.contain("c2", "net1"), c.contain("c3", "net1")
+	c2.reaches(c1, c3)
+	lab.Must(t, b.stop(unix.SIGTERM))
+	link, err := b.Netlink().LinkByName("eth0")
+	lab.Must(t, err)
+	old, err := netlink.ParseAddr(netip.PrefixFrom(b.addr, 24).String())
+	lab.Must(t, err)
+	lab.Must(t, b.Netlink().AddrDel(link, old))
+	b.addr = addr("192.0.2.99")
+	b.Advertise = b.addr
+	lab.Must(t, b.Address("eth0", netip.PrefixFrom(b.addr, 24)))
+	b.start()
+	for _, n := range nodes {
+		n.eventually("b is at its new address", func() error {
+			m, err := n.Member(t.Context(), "b")
+			if err == nil && (m.VTEP.Addr() != b.addr || m.Status != api.NodeReady) {
+				err = errorf("it is %s at %s", m.Status, m.VTEP)
+			}
+			return err
+		})
+	}
+	c2.reaches(c1, c3)
+	c3.reaches(c2)
+	c4 := b.contain("c4", "net1")
+	c1.reaches(c4)
+	sound(nodes)
 }
 
 func TestDrainedNodeTakesNothingNew(t *testing.T) {

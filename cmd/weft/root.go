@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/agent/api"
 )
@@ -120,8 +122,10 @@ func defaultDataDir() string {
 	if dir := os.Getenv("WEFT_DATA_DIR"); dir != "" {
 		return dir
 	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/weft"
+	const ofRoot = "/var/lib"
+	// Root of a user namespace only (podman unshare, nsenter --user) is refused there, and still is the user in all else.
+	if os.Geteuid() == 0 && !errors.Is(unix.Faccessat(unix.AT_FDCWD, ofRoot, unix.W_OK, unix.AT_EACCESS), unix.EACCES) {
+		return filepath.Join(ofRoot, "weft")
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
 		return filepath.Join(dir, "weft")

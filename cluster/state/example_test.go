@@ -36,5 +36,5 @@ func Example() {
 	// Output:
 	// web 4097 10.0.0.0/24 10.0.0.1
 	// [10.0.0.2 10.0.0.3]
-	// refused: network web is in use by node alpha 2; detach the containers there first (weft endpoint ls)
+	// refused: network web is in use, by leased addresses: node alpha 2; detach the containers there first (weft endpoint ls)
 }

@@ -149,7 +149,7 @@ func (d *draft) removeNetwork(c *RemoveNetwork) error {
 		return refuse(ErrDenied, "network %s is the ingress network, which every cluster has; it cannot be removed", n.Name)
 	}
 	if leases := d.Leases[c.ID]; len(leases) > 0 {
-		return refuse(ErrInUse, "network %s is in use by %s; detach the containers there first (weft endpoint ls)", n.Name, d.holders(leases, (*Lease).count))
+		return refuse(ErrInUse, "network %s is in use, by leased addresses: %s; detach the containers there first (weft endpoint ls)", n.Name, d.holders(leases, (*Lease).count))
 	}
 	d.dropNetwork(c.ID)
 	return nil

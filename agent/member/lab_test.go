@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +31,11 @@ const agentRole = "WEFT_TEST_MEMBER"
 func TestMain(m *testing.M) {
 	if o := os.Getenv(agentRole); o != "" {
 		os.Exit(runAgent(o))
+	}
+	// They wait most of the time: for elections, suspicions, timeouts.
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(max(6, runtime.NumCPU()))); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }

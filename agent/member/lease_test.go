@@ -232,6 +232,19 @@ func TestAttachingAndDetachingLeaksNothing(t *testing.T) {
 	})
 	stay.reaches(other)
 	sound(nodes)
+	used := b.goroutines()
+	b.start()
+	stay.reaches(other)
+	sound(nodes)
+	if fresh := b.goroutines(); used > fresh+10 { // connections, as above
+		t.Errorf("%d goroutines are left; an agent that has just started has %d", used, fresh)
+	}
+}
+
+// goroutines ends the agent and returns how many it had.
+func (n *node) goroutines() int {
+	_ = n.stop(unix.SIGQUIT) // ends it with their stacks
+	return strings.Count(n.log.String(), "\ngoroutine ")
 }
 
 // files returns how many files the agent has open.

@@ -3,6 +3,7 @@ package member_test
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,16 @@ func TestNameIsTakenUntilItsNodeIsRemoved(t *testing.T) {
 	lab.Must(t, os.RemoveAll(b.Dir))
 	b.start()
 	refused(t, b.joinAs("b", a), "b", "weft node rm")
+	a.eventually("the audit finds the addresses of the lost node", func() error {
+		d, err := a.Segment(t.Context(), "net1")
+		lab.Must(t, err)
+		all, err := a.Audit(t.Context())
+		i := slices.IndexFunc(d.Peers, func(p api.NetworkPeer) bool { return p.Node == "b" })
+		if err == nil && (i < 0 || len(all) != d.Peers[i].Leased || len(all) == 0 || all[0].Node != "b") {
+			err = errorf("it finds %+v among %+v", all, d.Peers)
+		}
+		return err
+	})
 	a.eventually("the lost node can be removed", func() error { return a.RemoveMember(t.Context(), "b", false) })
 	a.holds("net1", 1, 16, 1)
 	a.lists("net1", "c1")

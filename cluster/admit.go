@@ -2,7 +2,7 @@ package cluster
 
 import (
 	"context"
-	"crypto/subtle"
+	"crypto/hmac"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -61,12 +61,9 @@ func (a admission) Join(ctx context.Context, from netip.Addr, cs tls.ConnectionS
 
 // check returns the role that a joining node gets, or why it may not join.
 func check(s *state.State, cs tls.ConnectionState, j *rpc.Join, now time.Time) (state.Role, error) {
-	var role state.Role
-	for _, r := range []state.Role{state.Worker, state.Manager} {
-		secret := s.Cluster.Tokens[r]
-		if secret != "" && subtle.ConstantTimeCompare([]byte(secret), []byte(j.Secret)) == 1 {
-			role = r
-		}
+	role, err := proven(s, cs, j)
+	if err != nil {
+		return "", err
 	}
 	if role == "" {
 		return "", fmt.Errorf("the join token is of this cluster, but it was rotated since it was given out, or is mistyped; "+
@@ -79,6 +76,24 @@ func check(s *state.State, cs tls.ConnectionState, j *rpc.Join, now time.Time) (
 		return "", fmt.Errorf("the joining node's clock says %s, the manager's %s: they differ by %s, expected at most %s; "+
 			"set the clocks (timedatectl set-ntp true) and join again: %w",
 			j.Clock.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), skew.Abs(), maxSkew, state.ErrInvalid)
+	}
+	return role, nil
+}
+
+// proven returns the role whose token a joining node proves that it knows, none if there is no such.
+func proven(s *state.State, cs tls.ConnectionState, j *rpc.Join) (role state.Role, err error) {
+	for _, r := range []state.Role{state.Worker, state.Manager} {
+		secret := s.Cluster.Tokens[r]
+		if secret == "" {
+			continue // whose proof anybody could make
+		}
+		want, err := identity.Token{Secret: secret}.Proof(cs)
+		if err != nil {
+			return "", err
+		}
+		if hmac.Equal(want, j.Token) {
+			role = r
+		}
 	}
 	return role, nil
 }

@@ -1,18 +1,24 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/rpc"
 	"github.com/weftnet/weft/cluster/state"
 )
+
+// maxJoinRoutes keeps a request to join short; the node's next report has all its routes.
+const maxJoinRoutes = 512
 
 // Join makes this node a member of the cluster that the token names, or changes nothing.
 func (m *Member) Join(ctx context.Context, o JoinOptions) error {
@@ -75,9 +81,9 @@ func (m *Member) apply(ctx context.Context, o JoinOptions, name string) (*rpc.We
 		return nil, dialError(o.Remote, err)
 	}
 	defer c.Close()
-	return rpc.SendJoin(ctx, c, m.Identity().Key, rpc.Join{
-		Secret: o.Token.Secret, Name: name, Clock: m.cfg.Now(), Report: m.own(),
-	})
+	report := m.own()
+	report.Routes = report.Routes[:min(len(report.Routes), maxJoinRoutes)]
+	return rpc.SendJoin(ctx, c, o.Token, m.Identity().Key, rpc.Join{Name: name, Clock: m.cfg.Now(), Report: report})
 }
 
 // dialError says what to do about a manager that cannot be reached.
@@ -103,6 +109,22 @@ func dialError(remote string, err error) error {
 	return fmt.Errorf("manager %s: %w; %s", remote, err, remedy)
 }
 
+// genuine refuses an answer that no manager gives to this node now. Only managers can sign certificates, but a worker that
+// answers in a manager's place may have seen the one that this node had before, with the end of which it comes back.
+func genuine(w *rpc.Welcome, s *state.State, token identity.Token, id identity.NodeID, now time.Time) error {
+	if identity.Digest(w.CA) != token.Digest || !bytes.Equal(s.Cluster.CACert, w.CA) || s.Nodes[id] == nil {
+		return errors.New("is not about this node and the token's cluster")
+	}
+	cert, err := x509.ParseCertificate(w.Cert)
+	if err != nil {
+		return fmt.Errorf("has no certificate: %w", err)
+	}
+	if !now.Before(cert.NotAfter) {
+		return fmt.Errorf("is an old one: its certificate ended at %s; ask another manager", cert.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // enter makes this node the member that a manager made it. The certificate is the last to be written: before it is there, the
 // node is no member.
 func (m *Member) enter(token identity.Token, w *rpc.Welcome) error {
@@ -111,8 +133,8 @@ func (m *Member) enter(token identity.Token, w *rpc.Welcome) error {
 		return err
 	}
 	id := m.Identity()
-	if identity.Digest(w.CA) != token.Digest || s.Nodes[id.ID()] == nil {
-		return errors.New("the manager's answer is not about this node and the token's cluster; nothing was changed")
+	if err := genuine(w, s, token, id.ID(), m.cfg.Now()); err != nil {
+		return fmt.Errorf("the manager's answer %w; nothing was changed", err)
 	}
 	if err := m.stopQuorum(); err != nil {
 		return err

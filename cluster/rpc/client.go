@@ -148,11 +148,15 @@ func refusal(resp *http.Response) error {
 	return &f
 }
 
-// SendJoin asks on a connection made for it. It fills in the key and the proof.
-func SendJoin(ctx context.Context, c *mux.Conn, key ed25519.PrivateKey, j Join) (*Welcome, error) {
+// SendJoin asks on a connection made for it. It fills in the key and the two proofs.
+func SendJoin(ctx context.Context, c *mux.Conn, token identity.Token, key ed25519.PrivateKey, j Join) (*Welcome, error) {
 	j.Key = key.Public().(ed25519.PublicKey)
+	cs := c.ConnectionState()
 	var err error
-	if j.Proof, err = Prove(c.ConnectionState(), key); err != nil {
+	if j.Token, err = token.Proof(cs); err != nil {
+		return nil, err
+	}
+	if j.Proof, err = Prove(cs, key); err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{

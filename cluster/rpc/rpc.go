@@ -12,6 +12,7 @@ package rpc
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -25,9 +26,10 @@ import (
 	"github.com/weftnet/weft/cluster/state"
 )
 
-// Join asks a manager to take a node in.
+// Join asks a manager to take a node in. The token's secret is not in it: any node can show a certificate of the CA, and who
+// answers may be a worker that collects tokens.
 type Join struct {
-	Secret string            `json:"secret"` // of a join token; it decides the role
+	Token  []byte            `json:"token"` // that the asker knows a join token, on this connection: Token.Proof; it decides the role
 	Key    ed25519.PublicKey `json:"key"`
 	Proof  []byte            `json:"proof"` // that the asker has the key, on this connection: Prove
 	Name   string            `json:"name"`
@@ -79,7 +81,8 @@ type Beat struct {
 
 // Limits of what is read from others.
 const (
-	maxJoin     = 64 << 10
+	maxName     = 63
+	maxJoin     = 64 << 10 // of whom nobody knows yet
 	maxProposal = 4 << 20
 	maxAnswer   = 256 << 20 // a state of thousands of networks
 )
@@ -151,9 +154,15 @@ func DecodeJoin(r io.Reader) (*Join, error) {
 	if err := decode(r, maxJoin, &j); err != nil {
 		return nil, err
 	}
-	if len(j.Key) != ed25519.PublicKeySize || len(j.Proof) != ed25519.SignatureSize {
+	switch {
+	case len(j.Key) != ed25519.PublicKeySize || len(j.Proof) != ed25519.SignatureSize:
 		return nil, fmt.Errorf("rpc: a key of %d bytes and a proof of %d; expected %d and %d: %w",
 			len(j.Key), len(j.Proof), ed25519.PublicKeySize, ed25519.SignatureSize, state.ErrInvalid)
+	case len(j.Token) != sha256.Size:
+		return nil, fmt.Errorf("rpc: a token's proof of %d bytes; expected %d; use the same release of weft on all nodes: %w",
+			len(j.Token), sha256.Size, state.ErrInvalid)
+	case len(j.Name) > maxName: // it is logged, and named in errors, before it is known who asks
+		return nil, fmt.Errorf("rpc: a node name of %d bytes; expected up to %d: %w", len(j.Name), maxName, state.ErrInvalid)
 	}
 	return &j, nil
 }

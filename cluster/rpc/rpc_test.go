@@ -51,7 +51,7 @@ func TestAnAnswerThatIsNoneOfOursIsAnError(t *testing.T) {
 }
 
 func TestRequestsThatNoNodeSendsAreRefused(t *testing.T) {
-	key, proof := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{1}, 64)
+	token, key, proof := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{1}, 64)
 	encode := func(v any) string {
 		b, err := json.Marshal(v)
 		if err != nil {
@@ -59,7 +59,7 @@ func TestRequestsThatNoNodeSendsAreRefused(t *testing.T) {
 		}
 		return string(b)
 	}
-	good := encode(Join{Key: key, Proof: proof, Name: "a"})
+	good := encode(Join{Token: token, Key: key, Proof: proof, Name: "a"})
 	if j, err := DecodeJoin(strings.NewReader(strings.Replace(good, "{", `{"later":"version",`, 1))); err != nil || j.Name != "a" {
 		t.Errorf("with an unknown field: %+v, %v", j, err)
 	}
@@ -68,9 +68,11 @@ func TestRequestsThatNoNodeSendsAreRefused(t *testing.T) {
 		"garbage":       "\xff",
 		"half":          good[:len(good)/2],
 		"two":           good + good,
-		"a short key":   encode(Join{Key: key[:5], Proof: proof}),
-		"no proof":      encode(Join{Key: key}),
-		"too much":      encode(Join{Key: key, Proof: proof, Name: strings.Repeat("a", maxJoin)}),
+		"a short key":   encode(Join{Token: token, Key: key[:5], Proof: proof}),
+		"no proof":      encode(Join{Token: token, Key: key}),
+		"no token":      encode(Join{Key: key, Proof: proof}),
+		"a long name":   encode(Join{Token: token, Key: key, Proof: proof, Name: strings.Repeat("a", 64)}),
+		"too much":      encode(Join{Token: token, Key: key, Proof: proof, Name: strings.Repeat("a", maxJoin)}),
 		"another thing": "[]",
 	} {
 		if _, err := DecodeJoin(strings.NewReader(text)); !errors.Is(err, state.ErrInvalid) {
@@ -86,7 +88,7 @@ func TestRequestsThatNoNodeSendsAreRefused(t *testing.T) {
 }
 
 func FuzzDecodeJoin(f *testing.F) {
-	f.Add([]byte(`{"secret":"x","key":"AQ==","proof":"AQ==","name":"a","clock":"2026-01-01T00:00:00Z","report":{"api":"127.0.0.1:1"}}`))
+	f.Add([]byte(`{"token":"AQ==","key":"AQ==","proof":"AQ==","name":"a","clock":"2026-01-01T00:00:00Z","report":{"api":"127.0.0.1:1"}}`))
 	f.Add([]byte(`{"key":null}`))
 	f.Add([]byte(`[`))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -94,8 +96,8 @@ func FuzzDecodeJoin(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(j.Key) != 32 || len(j.Proof) != 64 {
-			t.Error("a key or proof of another size")
+		if len(j.Token) != 32 || len(j.Key) != 32 || len(j.Proof) != 64 || len(j.Name) > 63 {
+			t.Error("a key or proof of another size, or a long name")
 		}
 	})
 }

@@ -17,6 +17,7 @@ const (
 	patience   = 3 * time.Second // how long a node waits for addresses that others were asked to give back
 	again      = 100 * time.Millisecond
 	givingTime = 3 * time.Second
+	asking     = 5 * time.Second // between two questions for addresses that another node has
 )
 
 // reserve takes addresses of a network for an attachment: those wanted, or a free one of each family that the network has and
@@ -46,6 +47,9 @@ func (m *Member) reserve(ctx context.Context, id state.NetworkID, want []netip.A
 		if err != nil {
 			return nil, fmt.Errorf("network %s: %w", n.Name, err)
 		}
+		m.mu.Lock()
+		delete(m.doubtful, id) // what was asked before has been done, or never will be
+		m.mu.Unlock()
 		if res.Pending == "" {
 			continue
 		}
@@ -87,7 +91,7 @@ func (m *Member) take(st *state.State, n *state.Network, want []netip.Addr) (got
 	used := m.used(n.ID)
 	var held []netip.Addr
 	if l := st.Lease(n.ID, m.cluster.ID()); l != nil {
-		held = l.Addresses
+		held = slices.DeleteFunc(slices.Clone(l.Addresses), func(a netip.Addr) bool { return slices.Contains(m.doubtful[n.ID], a) })
 	}
 	var missing []netip.Addr
 	for _, a := range want {
@@ -156,6 +160,8 @@ func (m *Member) giveBack(st *state.State) {
 		}
 		var c state.Command
 		switch lost := missing(lease, used); {
+		case len(lost) > 0 && time.Since(m.asked[id]) < asking:
+			continue
 		case len(lost) > 0:
 			c.Lease = &state.AskLease{Network: id, Want: lost}
 		case lease == nil:
@@ -194,7 +200,12 @@ func (m *Member) give(id state.NetworkID, name string, c state.Command) {
 	m.working.Go(func() {
 		ctx, cancel := context.WithTimeout(m.ctx, givingTime)
 		defer cancel()
-		res, err := m.cluster.Propose(ctx, c)
+		var res state.Result
+		_, err := m.cluster.Quorum() // without one nothing is asked for: it could be done much later
+		sent := err == nil
+		if sent {
+			res, err = m.cluster.Propose(ctx, c)
+		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			m.log.Debug("a lease could not be changed; trying again", "network", name, "error", err)
 		}
@@ -203,6 +214,15 @@ func (m *Member) give(id state.NetworkID, name string, c state.Command) {
 		}
 		m.mu.Lock()
 		delete(m.giving, id)
+		switch {
+		case res.Pending != "":
+			m.asked[id] = time.Now()
+		case err == nil:
+			delete(m.asked, id)
+			delete(m.doubtful, id)
+		case sent && c.Release != nil:
+			m.doubtful[id] = c.Release.Addresses
+		}
 		m.mu.Unlock()
 		close(done)
 		if err == nil {

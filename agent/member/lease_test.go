@@ -175,6 +175,7 @@ func TestLeasesOfDeadNodeExpireAndAreAskedForAgain(t *testing.T) {
 	h := lab.T(t, "c3")
 	_, err := a.try(h, "c3", api.Attachment{Network: "net1", Addresses: []netip.Addr{c2.addr}})
 	lab.Must(t, err)
+	begin := time.Now()
 	b.start()
 	b.eventually("c2 is cut off: its address is another's now", func() error {
 		s, err := b.Status(t.Context())
@@ -186,6 +187,9 @@ func TestLeasesOfDeadNodeExpireAndAreAskedForAgain(t *testing.T) {
 	c3 := &box{h, a, "c3", c2.addr}
 	c1.reaches(c3)
 	a.lists("net1", "c1", "c3")
+	if asked, d := strings.Count(b.log.String(), "an address in use is leased by another node"), time.Since(begin); asked > 1+int(d/(5*time.Second)) {
+		t.Errorf("the address was asked for %d times in %s; each is a write on all managers", asked, d)
+	}
 	lab.Must(t, a.Detach(t.Context(), "c3"))
 	c1.reaches(c2) // b gets the address back as soon as it is free
 	sound([]*node{a, b})

@@ -115,6 +115,9 @@ func (o *agentOptions) run(c *cobra.Command) error {
 	if err := o.check(c); err != nil {
 		return usageError{err}
 	}
+	if o.Socket == systemSocket && os.Geteuid() != 0 {
+		return fmt.Errorf("an ordinary user's agent cannot have the socket %s, and there is no $XDG_RUNTIME_DIR (as under su and cron); name one with --socket, or for all commands in $WEFT_SOCKET", systemSocket)
+	}
 	if o.Static == "" {
 		if err := userns.Enter(o.Dir); err != nil {
 			return err

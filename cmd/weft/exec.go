@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/engine/run"
-	"github.com/weftnet/weft/engine/userns"
 )
 
 func newExec() *cobra.Command {
@@ -28,7 +27,7 @@ cannot be run, 127 that there is no such command. It ends with the container at 
   weft exec c1 ping -c 3 10.0.1.3`,
 		Args:              cobra.MinimumNArgs(1),
 		Annotations:       withOwnStatus,
-		ValidArgsFunction: first(stored(&data, func(k *run.Container) bool { return k.State == run.Running })),
+		ValidArgsFunction: first(known(&data, func(k *run.Container) bool { return k.State == run.Running })),
 		RunE: func(c *cobra.Command, args []string) error {
 			name := args[0]
 			if err := c.Flags().Parse(args[1:]); err != nil { // those after the name
@@ -45,10 +44,11 @@ cannot be run, 127 that there is no such command. It ends with the container at 
 			if term, ok := os.LookupEnv("TERM"); ok { // the terminal is this one
 				o.Env = run.Environment([]string{"TERM=" + term}, o.Env)
 			}
-			if err := userns.Enter(data); err != nil {
+			store, err := enter(data)
+			if err != nil {
 				return err
 			}
-			status, err := run.NewStore(data).Exec(name, o)
+			status, err := store.Exec(name, o)
 			return exitStatus{err, status}
 		},
 	}
@@ -61,10 +61,14 @@ cannot be run, 127 that there is no such command. It ends with the container at 
 	return c
 }
 
-// stored completes a word to the names of this node's containers that are wanted.
-func stored(data *string, wanted func(*run.Container) bool) cobra.CompletionFunc {
+// known completes a word to the names of this node's containers that are wanted.
+func known(data *string, wanted func(*run.Container) bool) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		all, err := run.NewStore(*data).List()
+		store, err := stored(*data)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		all, err := store.List()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

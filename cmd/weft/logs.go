@@ -19,7 +19,7 @@ func newLogs() *cobra.Command {
 error on the standard error. The last 10 to 20 MiB are kept, until weft rm.`,
 		Example:           "  weft logs c1\n  weft logs -f --tail 20 c1\n  weft logs -t c1 2>&1 | less",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: first(stored(&data, func(k *run.Container) bool { return k.Detached })),
+		ValidArgsFunction: first(known(&data, func(k *run.Container) bool { return k.Detached })),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			o.Tail = -1
 			if tail != "all" {
@@ -27,7 +27,11 @@ error on the standard error. The last 10 to 20 MiB are kept, until weft rm.`,
 					return usageError{fmt.Errorf("--tail %q; expected a number of lines, or all", tail)}
 				}
 			}
-			return run.NewStore(data).Logs(c.Context(), args[0], o, c.OutOrStdout(), c.ErrOrStderr())
+			store, err := stored(data)
+			if err != nil {
+				return err
+			}
+			return store.Logs(c.Context(), args[0], o, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	f := c.Flags()

@@ -27,7 +27,11 @@ known, and weft rm -f ends what may be left of it.`,
 		Example: "  weft ps\n  weft ps -a --json | jq -r '.[].name'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			list, err := run.NewStore(data).List()
+			store, err := stored(data)
+			if err != nil {
+				return err
+			}
+			list, err := store.List()
 			if err != nil {
 				return err
 			}

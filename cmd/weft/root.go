@@ -114,8 +114,11 @@ func defaultSocket() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "weft.sock")
 	}
-	return "/run/weft.sock"
+	return systemSocket
 }
+
+// systemSocket is where root's agent listens.
+const systemSocket = "/run/weft.sock"
 
 // defaultDataDir is where this user's node keeps what it must not forget.
 func defaultDataDir() string {

@@ -95,7 +95,8 @@ func (r *runFlags) walk(c *cobra.Command) (status int, err error) {
 	if err != nil {
 		return run.StatusFailed, usageError{err}
 	}
-	if err := userns.Enter(r.data); err != nil {
+	store, err := enter(r.data)
+	if err != nil {
 		return run.StatusFailed, err
 	}
 	if r.detach && r.o.Ready == nil {
@@ -106,7 +107,7 @@ func (r *runFlags) walk(c *cobra.Command) (status int, err error) {
 		return status, err
 	}
 	r.o.Attacher = attacher{api.NewClient(r.socket), networks}
-	return run.Run(c.Context(), run.NewStore(r.data), r.o)
+	return run.Run(c.Context(), store, r.o)
 }
 
 // complete reads what the flags say.
@@ -146,6 +147,23 @@ func (r *runFlags) complete() (networks []api.Attachment, err error) {
 		}
 	}
 	return networks, nil
+}
+
+// stored returns the containers in a data directory.
+func stored(data string) (run.Store, error) {
+	if data == "" {
+		return run.Store{}, usageError{errors.New("no data directory: this user has no home; name one with --data-dir, or in $WEFT_DATA_DIR")}
+	}
+	return run.NewStore(data), nil
+}
+
+// enter returns the containers in a data directory once this process may enter them, as root or in a user namespace.
+func enter(data string) (run.Store, error) {
+	store, err := stored(data)
+	if err == nil {
+		err = userns.Enter(data)
+	}
+	return store, err
 }
 
 // attacher has the agent attach a container to its networks.

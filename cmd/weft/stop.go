@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/engine/run"
-	"github.com/weftnet/weft/engine/userns"
 )
 
 func newStop() *cobra.Command {
@@ -21,17 +20,18 @@ some seconds, and wait until they are detached. The containers stay known (weft 
 already is no error. The names of those that have been stopped are printed.`,
 		Example:           "  weft stop c1\n  weft stop -t 1 c1 c2",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: stored(&data, func(k *run.Container) bool { return k.State == run.Running }),
+		ValidArgsFunction: known(&data, func(k *run.Container) bool { return k.State == run.Running }),
 		RunE: func(c *cobra.Command, args []string) error {
 			const most = 1 << 20 // twelve days; what is more cannot be meant
 			if seconds < 0 || seconds > most {
 				return usageError{fmt.Errorf("--time %d; expected seconds, from 0 to %d", seconds, most)}
 			}
-			if err := userns.Enter(data); err != nil {
+			store, err := enter(data)
+			if err != nil {
 				return err
 			}
 			return eachName(c, args, func(name string) error {
-				return run.NewStore(data).Stop(c.Context(), name, time.Duration(seconds)*time.Second)
+				return store.Stop(c.Context(), name, time.Duration(seconds)*time.Second)
 			})
 		},
 	}
@@ -50,12 +50,13 @@ func newRemove() *cobra.Command {
 whose processes are killed, and those whose supervisor is gone. The names of those that have been removed are printed.`,
 		Example:           "  weft rm c1\n  weft rm -f c1 c2",
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: stored(&data, func(k *run.Container) bool { return force || k.State == run.Exited || k.State == run.Dead }),
+		ValidArgsFunction: known(&data, func(k *run.Container) bool { return force || k.State == run.Exited || k.State == run.Dead }),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := userns.Enter(data); err != nil {
+			store, err := enter(data)
+			if err != nil {
 				return err
 			}
-			return eachName(c, args, func(name string) error { return run.NewStore(data).Remove(c.Context(), name, force) })
+			return eachName(c, args, func(name string) error { return store.Remove(c.Context(), name, force) })
 		},
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "also containers that run: kill their processes")

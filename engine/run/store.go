@@ -131,9 +131,10 @@ func (s Store) create(c *Container) (f folder, held *os.File, err error) {
 	} else if err != nil {
 		return "", nil, fmt.Errorf("container %s: %w", c.Name, err)
 	}
+	made := f // a failing return empties f
 	defer func() {
 		if err != nil {
-			_ = os.RemoveAll(string(f))
+			_ = os.RemoveAll(string(made))
 		}
 	}()
 	if held, err = os.OpenFile(f.file("lock"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
@@ -181,7 +182,9 @@ func (s Store) discard(f folder, c *Container) error {
 // lock keeps the set of containers as it is (LOCK_SH), or for one process to change (LOCK_EX).
 func (s Store) lock(how int) (unlock func(), err error) {
 	lock, err := os.OpenFile(filepath.Join(s.dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("containers: %w; they are another user's: name your own data directory with --data-dir, or run weft as that user", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("containers: %w", err)
 	}
 	if err := flock(lock, how); err != nil {

@@ -59,6 +59,7 @@ func showCluster(t *table, info api.Cluster) {
 	t.row("nodes", info.Nodes)
 	t.row("managers", info.Managers)
 	switch {
+	case info.Role == "": // removed: the managers do not talk to it
 	case info.Quorum && info.Leader != "":
 		t.row("quorum", "yes, the leader is "+info.Leader)
 	case info.Quorum:

@@ -286,6 +286,7 @@ func TestStatusShowsTheClusterOrItsAbsence(t *testing.T) {
 	}{
 		{func() {}, []string{"cluster     c0ffee", "role        manager", "nodes       3", "managers    2", "quorum      yes, the leader is alpha"}},
 		{func() { f.cluster.Quorum, f.cluster.Problem = false, "1 of 2 managers answers" }, []string{"quorum      no: nothing can be changed", "problem     1 of 2 managers answers"}},
+		{func() { f.cluster.Role, f.cluster.Problem = "", "this node was removed" }, []string{"role        -", "problem     this node was removed"}},
 		{func() { f.err = api.Refuse(409, "this node is no member") }, []string{"cluster     none"}},
 	} {
 		c.change()
@@ -295,6 +296,10 @@ func TestStatusShowsTheClusterOrItsAbsence(t *testing.T) {
 				t.Errorf("weft status does not show %q: %+v", want, o)
 			}
 		}
+	}
+	f.err, f.cluster.Role = nil, ""
+	if o := call(t, "status", "--socket", socket); o.status != 0 || strings.Contains(o.stdout, "quorum") {
+		t.Errorf("weft status of a removed node speaks of the quorum, which it does not know: %+v", o)
 	}
 	f.err = errors.New("the disk is on fire")
 	if o := call(t, "status", "--socket", socket); o.status != 1 || !strings.Contains(o.stderr, "disk is on fire") {

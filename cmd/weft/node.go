@@ -162,7 +162,7 @@ func newNodeRemove() *cobra.Command {
   - a node's certificate is refused by all others from now on, so that it cannot take part in anything any more;
   - its addresses become free for others, its bridge networks are removed, and nobody sends to its containers.
 
-What runs on such a node goes on running there. It can join again only as a new node, after weft leave --force on it. A node
+What runs on such a node goes on running there. It can join again only as a new node, after weft leave on it. A node
 that is alive should be taken out by weft leave, on itself; rm takes one that is down, and with --force one that is not. A
 manager that is removed does not count as one any more.`,
 		Example:           "  weft node rm b\n  weft node rm --force b",

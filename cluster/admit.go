@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/cluster/identity"
+	"github.com/weftnet/weft/cluster/mux"
 	"github.com/weftnet/weft/cluster/rpc"
 	"github.com/weftnet/weft/cluster/state"
 )
 
 const (
 	maxSkew    = 5 * time.Minute // between a joining node's clock and this one's
-	maxGuesses = 10              // failed joins of one address in guessTime
+	maxGuesses = 10              // failed joins of one host in guessTime
 	guessTime  = time.Minute
 )
 
@@ -133,7 +134,7 @@ type gate struct {
 	now func() time.Time
 
 	mu    sync.Mutex
-	fails map[netip.Addr]guesses
+	fails map[netip.Prefix]guesses
 }
 
 type guesses struct {
@@ -142,14 +143,14 @@ type guesses struct {
 }
 
 func newGate(now func() time.Time) *gate {
-	return &gate{now: now, fails: make(map[netip.Addr]guesses)}
+	return &gate{now: now, fails: make(map[netip.Prefix]guesses)}
 }
 
 // pass refuses an address that failed too often lately.
 func (g *gate) pass(from netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f := g.fails[from]
+	f := g.fails[mux.Source(from)]
 	if left := guessTime - g.now().Sub(f.since); f.count >= maxGuesses && left > 0 {
 		return fmt.Errorf("%d joins from %s failed within %s; wait %s, and check the token: %w", f.count, from, guessTime, left.Round(time.Second), state.ErrDenied)
 	}
@@ -161,15 +162,16 @@ func (g *gate) fail(from netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
-	for addr, f := range g.fails {
+	for source, f := range g.fails {
 		if now.Sub(f.since) >= guessTime {
-			delete(g.fails, addr)
+			delete(g.fails, source)
 		}
 	}
-	f := g.fails[from]
+	source := mux.Source(from)
+	f := g.fails[source]
 	if f.count == 0 {
 		f.since = now
 	}
 	f.count++
-	g.fails[from] = f
+	g.fails[source] = f
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/cluster/identity"
+	"github.com/weftnet/weft/cluster/mux"
 	"github.com/weftnet/weft/cluster/rpc"
 	"github.com/weftnet/weft/cluster/state"
 )
@@ -121,7 +122,7 @@ func TestTheGateOpensAgain(t *testing.T) {
 		t.Error(err)
 	}
 	g.fail(other)
-	if _, kept := g.fails[from]; kept {
+	if _, kept := g.fails[mux.Source(from)]; kept {
 		t.Error("an old failure is kept")
 	}
 }

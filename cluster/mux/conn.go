@@ -3,6 +3,7 @@ package mux
 import (
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -12,10 +13,12 @@ import (
 // Conn is a connection whose other end is known.
 type Conn struct {
 	*tls.Conn
-	mux     *Mux
-	alpn    string
-	peer    identity.NodeID
-	lingers atomic.Bool
+	mux      *Mux
+	accepted bool         // by this node; dialled otherwise
+	source   netip.Prefix // of one that was accepted
+	alpn     string
+	peer     identity.NodeID
+	lingers  atomic.Bool
 }
 
 // Peer returns the node at the other end; zero is who joins and shows no certificate.
@@ -39,6 +42,9 @@ func (c *Conn) Abort() {
 func (c *Conn) forget() {
 	c.mux.mu.Lock()
 	defer c.mux.mu.Unlock()
+	if _, open := c.mux.conns[c]; open && c.accepted {
+		c.mux.room.leave(c.source, c.peer)
+	}
 	delete(c.mux.conns, c)
 }
 

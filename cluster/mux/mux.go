@@ -2,10 +2,13 @@
 // are for. It remembers every connection, those that this node makes as well, by the node at its other end, so that those of
 // a node that is no longer welcome can be closed at once.
 //
-//	accept ─► handshake ─► admit ─► remember ─► admit ─► Listener(alpn).Accept
-//	   │          │          │                    │             │
-//	  full     no TLS,     denied          removed meanwhile   nobody listens
-//	   └──────────┴──────────┴────────────────────┴─────────────┴──► closed, counted
+//	accept ─► handshake ─► room for its node ─► admit ─► Listener(alpn).Accept
+//	   │          │                │              │              │
+//	  full     no TLS,            full          denied     nobody listens
+//	   └──────────┴────────────────┴──────────────┴──────────────┴──► closed, counted
+//
+// Who has not said yet who it is, and who joins, is counted by where it comes from, a member by its node: nobody takes all
+// the room there is.
 package mux
 
 import (
@@ -22,10 +25,7 @@ import (
 	"github.com/weftnet/weft/cluster/identity"
 )
 
-const (
-	handshakeTimeout = 10 * time.Second
-	maxHandshakes    = 256 // at a time; more are closed, so that silent clients cannot take all memory
-)
+const handshakeTimeout = 10 * time.Second
 
 // Config is what a Mux needs to know.
 type Config struct {
@@ -38,10 +38,10 @@ type Config struct {
 type Mux struct {
 	cfg     Config
 	lis     net.Listener
-	slots   chan struct{}
 	refused [reasons]atomic.Uint64
 
 	mu        sync.Mutex
+	room      room
 	conns     map[*Conn]struct{}
 	listeners map[string]*Listener
 	closed    bool
@@ -53,7 +53,7 @@ func New(lis net.Listener, cfg Config) *Mux {
 	return &Mux{
 		cfg:       cfg,
 		lis:       lis,
-		slots:     make(chan struct{}, maxHandshakes),
+		room:      newRoom(),
 		conns:     make(map[*Conn]struct{}),
 		listeners: make(map[string]*Listener),
 	}
@@ -86,23 +86,20 @@ func (m *Mux) Run(ctx context.Context) error {
 
 // take serves one accepted connection in a goroutine of its own.
 func (m *Mux) take(raw net.Conn) {
-	select {
-	case m.slots <- struct{}{}:
-	default:
-		m.refuse(raw, Full, errors.New("too many handshakes at a time"))
-		return
-	}
+	c := &Conn{Conn: tls.Server(raw, m.cfg.TLS()), mux: m, accepted: true, source: Source(remote(raw))}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		raw.Close()
 		return
 	}
-	c := &Conn{Conn: tls.Server(raw, m.cfg.TLS()), mux: m}
+	if err := m.room.stranger(c.source); err != nil {
+		m.refuse(raw, Full, err)
+		return
+	}
 	m.conns[c] = struct{}{} // so that Close ends the handshake too
 	m.pending.Go(func() {
 		reason, err := m.greet(c)
-		<-m.slots
 		if err == nil {
 			reason, err = m.deliver(c)
 		}
@@ -133,13 +130,26 @@ func (m *Mux) admit(c *Conn) (Reason, error) {
 			return Handshake, err
 		}
 	}
-	m.mu.Lock()
-	c.alpn, c.peer = cs.NegotiatedProtocol, peer
-	m.mu.Unlock()
+	if err := m.recognize(c, cs.NegotiatedProtocol, peer); err != nil {
+		return Full, err
+	}
 	if err := m.cfg.Admit(c.alpn, peer); err != nil {
 		return Denied, err
 	}
 	return 0, nil
+}
+
+// recognize sets what is known of a connection, and counts it by its node from now on.
+func (m *Mux) recognize(c *Conn, alpn string, peer identity.NodeID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, open := m.conns[c]; open && c.accepted && !peer.IsZero() {
+		if err := m.room.member(c.source, peer); err != nil {
+			return err
+		}
+	}
+	c.alpn, c.peer = alpn, peer
+	return nil
 }
 
 // deliver hands a connection to who listens for its protocol.
@@ -249,7 +259,7 @@ type Reason int
 
 // The reasons.
 const (
-	Full      Reason = iota // too many handshakes at a time
+	Full      Reason = iota // too many connections from there
 	Handshake               // no TLS, an unknown protocol, a certificate that is refused
 	Denied                  // a node that may not use this protocol
 	Nobody                  // a protocol that nobody serves at the moment

@@ -37,6 +37,7 @@ func NewClient(dial func(context.Context, identity.NodeID) (*mux.Conn, error)) *
 			}
 			return dial(ctx, id)
 		},
+		MaxConnsPerHost:     64, // half of what a node takes of another (mux)
 		MaxIdleConnsPerHost: 4,
 		IdleConnTimeout:     time.Minute,
 	}}}

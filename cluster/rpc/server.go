@@ -66,6 +66,8 @@ func (s *Server) Run(ctx context.Context, joins, nodes net.Listener) error {
 	node.HandleFunc("GET /v1/watch", s.watch)
 	ended := make(chan error, 2)
 	servers := []*http.Server{s.server(ctx, join), s.server(ctx, node)}
+	servers[0].SetKeepAlivesEnabled(false) // who is no member asks once, and keeps no place
+	servers[0].ReadTimeout = 10 * time.Second
 	go func() { ended <- servers[0].Serve(joins) }()
 	go func() { ended <- servers[1].Serve(nodes) }()
 	<-ctx.Done()
@@ -117,7 +119,6 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, nil, err)
 		return
 	}
-	w.Header().Set("Connection", "close")
 	welcome, err := s.Joiner.Join(r.Context(), from.Addr().Unmap(), conn(r).ConnectionState(), j)
 	s.answer(w, r, welcome, err)
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weftnet/weft/agent/api/object"
 	"github.com/weftnet/weft/stack/capture"
 	"github.com/weftnet/weft/stack/frame"
 )
@@ -321,14 +322,14 @@ func TestAClientRefusesNamesThatAPathCannotCarry(t *testing.T) {
 func checkDecoded[Q request](t *testing.T, b []byte) {
 	t.Helper()
 	var q, again Q
-	if decode(b, &q) != nil || q.check() != nil {
+	if object.Decode(b, &q) != nil || q.check() != nil {
 		return
 	}
 	once, err := json.Marshal(q)
 	if err != nil {
 		t.Fatalf("%q was taken as %+v, which cannot be written: %v", b, q, err)
 	}
-	if err := decode(once, &again); err != nil {
+	if err := object.Decode(once, &again); err != nil {
 		t.Fatalf("%q is written as %s, which is refused: %v", b, once, err)
 	}
 	if twice, err := json.Marshal(again); err != nil || !bytes.Equal(once, twice) {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/weftnet/weft/agent/api/object"
 )
 
 // router finds the answer to a request by its method and path.
@@ -184,7 +186,7 @@ func body[Q request](s *Server, limit int64, do func(Control, *http.Request, Q) 
 			return nil, errStatic
 		}
 		var q Q
-		if err := decode(b, &q); err != nil {
+		if err := object.Decode(b, &q); err != nil {
 			return nil, &Refusal{http.StatusBadRequest, err}
 		}
 		if err := q.check(); err != nil {

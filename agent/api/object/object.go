@@ -1,13 +1,17 @@
-package api
+// Package object reads a JSON object (RFC 8259) from a client as strictly as the client deserves to be told of its mistakes:
+// package encoding/json by itself would neither name the field that holds a faulty address nor say what was expected there,
+// and would take fields in any mixture of capitals.
+//
+//	{"networks": [{"addresses": ["10.0.1.300"]}]}
+//	               └ field "networks[0].addresses[0]" is "10.0.1.300"; expected an address such as "10.0.1.9"
+package object
 
 import (
 	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -16,35 +20,8 @@ import (
 	"github.com/weftnet/weft/stack/frame"
 )
 
-const (
-	maxBody   = 1 << 20               // of a request
-	maxBackup = 64 << 20              // octets
-	maxCopy   = maxBackup/3*4 + 1<<10 // of a request with a backup, which JSON carries in base64
-)
-
-// read returns the JSON of a request. What is wrong with it is a *Refusal.
-func read(r *http.Request, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
-	if errors.As(err, new(*http.MaxBytesError)) {
-		return nil, Refuse(http.StatusRequestEntityTooLarge, "the request's body is larger than %d bytes; expected at most that", limit)
-	}
-	if err != nil {
-		return nil, Refuse(http.StatusBadRequest, "read the request: %w", err)
-	}
-	return b, nil
-}
-
-// bare refuses a body where none belongs.
-func bare(r *http.Request) error {
-	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 {
-		return Refuse(http.StatusBadRequest, "%s %s has a body; expected none", r.Method, r.URL.Path)
-	}
-	return nil
-}
-
-// decode reads one JSON object into what into points to. Package encoding/json by itself would neither name the field that
-// holds a faulty address nor say what was expected there, and would take fields in any mixture of capitals.
-func decode(b []byte, into any) error {
+// Decode reads one object into the struct that into points to.
+func Decode(b []byte, into any) error {
 	if len(b) == 0 {
 		return errors.New("the body is empty; expected a JSON object")
 	}
@@ -101,7 +78,7 @@ func fillStruct(v reflect.Value, raw json.RawMessage, path string) error {
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		i, ok := fields[name]
 		if !ok {
-			return fmt.Errorf("unknown field %q; expected %s", join(path, name), words(slices.Sorted(maps.Keys(fields))))
+			return fmt.Errorf("unknown field %q; expected %s", join(path, name), strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
 		if err := fill(v.Field(i), parts[name], join(path, name)); err != nil {
 			return err

@@ -135,6 +135,8 @@ func (c *Client) explain(err error) error {
 		return fmt.Errorf("no agent at %s: there is no such socket; start one with weft agent, or name its socket with --socket", c.socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no agent at %s: the socket is there, but its agent has ended; start it again with weft agent", c.socket)
+	case errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("no agent at %s: that is longer than a socket's path can be; name its socket with --socket", c.socket)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the agent's socket %s belongs to another user; ask as that user (sudo)", c.socket)
 	}

@@ -41,6 +41,7 @@ func (p Profile) memberlist() *memberlist.Config {
 		c.GossipInterval = 250 * time.Millisecond
 	}
 	c.GossipNodes = 4
+	c.UDPBufferSize = 1400 - 5              // it does not count the checksum that it adds
 	c.EnableCompression = false             // what is sealed does not compress
 	c.DeadNodeReclaimTime = time.Second     // a node that restarts with another address is still the same node
 	c.GossipToTheDeadTime = 2 * time.Minute // short partitions heal without being dialled

@@ -206,7 +206,7 @@ func (a *attaching) begin() error {
 		case iface != "" && taken[iface]:
 			return fmt.Errorf("interface %s of container %s belongs to another of its networks; choose another name: %w", iface, name, state.ErrInUse)
 		case iface == "" && a.container.Bridge != "":
-			iface = fmt.Sprintf("weft%d", p.network.VNI)
+			iface = a.behind(p.network)
 		case iface == "":
 			for k := 0; iface == "" || taken[iface] || a.asked(iface); k++ {
 				iface = fmt.Sprintf("eth%d", k)
@@ -218,6 +218,26 @@ func (a *attaching) begin() error {
 	}
 	a.m.naming[name], a.named = true, true
 	return nil
+}
+
+// behind names the device by which a network reaches the bridge: the one that does so already, or else weft and the VNI, with a
+// number if another bridge has that. The caller holds the lock.
+func (a *attaching) behind(n *state.Network) string {
+	used := make(map[string]bool)
+	for _, e := range a.m.store.All() {
+		switch {
+		case e.Container.Bridge == "":
+		case e.Container.Bridge == a.container.Bridge && e.Network == n.ID:
+			return e.Interface
+		default:
+			used[e.Interface] = true
+		}
+	}
+	name := fmt.Sprintf("weft%d", n.VNI)
+	for k := 2; used[name]; k++ {
+		name = fmt.Sprintf("weft%d.%d", n.VNI, k)
+	}
+	return name
 }
 
 // asked reports whether one of the networks asks for this interface name.

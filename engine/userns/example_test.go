@@ -7,7 +7,7 @@ import (
 	"github.com/weftnet/weft/engine/userns"
 )
 
-// A program that takes namespaces begins so. In the user's namespace it begins again, and goes on.
+// A program that takes namespaces begins and ends so. In the user's namespace it begins again, and goes on.
 func ExampleEnter() {
 	if len(os.Args) > 1 && os.Args[1] == userns.HoldCommand {
 		os.Exit(userns.Hold(os.Args[2:]))
@@ -15,5 +15,9 @@ func ExampleEnter() {
 	if err := userns.Enter("/var/lib/weft"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	// ... what it is for, and then:
+	if err := userns.Leave(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
 }

@@ -74,8 +74,8 @@ func newJoin() *cobra.Command {
 		Use:   "join (--token TOKEN | --token-file FILE) HOST[:PORT]",
 		Short: "Join this node to a cluster, as a worker or as a manager",
 		Long: `Join this node to the cluster that the manager at HOST belongs to. The token says whether as a worker or as a manager, and
-carries the digest of the cluster's certificate authority: nothing secret is sent to a host that does not prove to belong to
-it. PORT is 7373 if it is left out. If it fails the node is what it was before.
+carries the digest of the cluster's certificate authority: a host that does not prove to belong to it is refused. The token's
+secret is not sent, but proved. PORT is 7373 if it is left out. If it fails the node is what it was before.
 
 All users of a host can see the arguments of its processes while they run: --token-file keeps the token from them.`,
 		Example: `  weft join --token WFTKN-1-... 192.0.2.1:7373

@@ -161,10 +161,20 @@ func (t *term) rotate(s *state.State, seen map[identity.NodeID]time.Time, now ti
 		if waited >= 3*timing.Step { // no node reports which key it seals with: they follow the state within a step
 			return &state.RotateKeys{Step: state.StepRemove}
 		}
-	case now.Sub(newest.Created) >= timing.Rotate:
+	case now.Sub(newest.Created) >= timing.Rotate || removedSince(s, newest.Created):
 		return NewKeys(s)
 	}
 	return nil
+}
+
+// removedSince says whether a node was removed that knows the keys of that time.
+func removedSince(s *state.State, t time.Time) bool {
+	for _, at := range s.Removed {
+		if at.After(t) {
+			return true
+		}
+	}
+	return false
 }
 
 // reported says whether all nodes that are there have the key of that epoch.

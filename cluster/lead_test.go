@@ -90,6 +90,22 @@ func TestRotationWaitsForNodesThatAreThere(t *testing.T) {
 	}
 }
 
+func TestARemovedNodesKeysAreReplaced(t *testing.T) {
+	a := start(t, "a", func(c *Config) { c.Report = func() state.Report { return state.Report{KeyEpoch: 9} } }).found()
+	w := start(t, "w").join(a, state.Worker)
+	a.propose(network("blue"))
+	a.propose(state.Command{RemoveNode: &state.RemoveNode{ID: w.ID()}})
+	until(t, "all keys are new ones", func() bool {
+		s := a.State()
+		n, err := s.Network("blue")
+		return err == nil && len(s.Cluster.Gossip.Keys) == 1 && s.Cluster.Gossip.Primary == 2 && len(n.Keys.Keys) == 1 && n.Keys.Primary == 2
+	})
+	quiet := &term{} // one rotation is enough
+	if c := quiet.rotate(a.State(), nil, time.Now(), DefaultTiming()); c != nil {
+		t.Errorf("the next step is %q, expected none", c.Step)
+	}
+}
+
 func TestLeasesOfNodesThatNobodySeesExpire(t *testing.T) {
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	seen, unseen, without, fresh, bridge := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}, identity.NodeID{4}, identity.NodeID{5}

@@ -26,7 +26,9 @@ const (
 	maxSubnets = 16
 	maxAux     = 256
 	maxLabels  = 128
-	maxText    = 1024 // bytes of a label or of the name of an auxiliary address
+	maxText    = 1024     // bytes of a label or of the name of an auxiliary address
+	maxTexts   = 64 << 10 // of all of them in a network
+	maxBridges = 256      // of one node, which may be a worker that means no good
 )
 
 // networkName is what Docker takes for a name.
@@ -51,6 +53,9 @@ func (d *draft) makeNetwork(c *CreateNetwork) error {
 	if n.Driver == Bridge {
 		n.Node = d.by
 	}
+	if err := d.checkBridges(n); err != nil {
+		return err
+	}
 	if err := d.checkSpec(n); err != nil {
 		return err
 	}
@@ -71,6 +76,21 @@ func (d *draft) makeNetwork(c *CreateNetwork) error {
 	}
 	d.setNetwork(n)
 	d.result.Network = n
+	return nil
+}
+
+// checkBridges refuses a bridge network of a node that has many.
+func (s *State) checkBridges(n *Network) error {
+	have := 0
+	for _, other := range s.Networks {
+		if other.Driver == Bridge && other.Node == n.Node {
+			have++
+		}
+	}
+	if n.Driver == Bridge && have >= maxBridges {
+		return refuse(ErrExhausted, "node %s has %d bridge networks, as many as it may; remove some (weft network prune), or make an overlay network",
+			s.nodeName(n.Node), have)
+	}
 	return nil
 }
 
@@ -98,10 +118,20 @@ func (n *Network) checkSpec() error {
 	if len(n.Labels) > maxLabels {
 		return refuse(ErrInvalid, "network %s has %d labels; expected at most %d", n.Name, len(n.Labels), maxLabels)
 	}
+	texts := 0
+	for _, sub := range n.Ask {
+		for name := range sub.Aux {
+			texts += len(name)
+		}
+	}
 	for k, v := range n.Labels {
+		texts += len(k) + len(v)
 		if k == "" || len(k) > maxText || len(v) > maxText || !utf8.ValidString(k) || !utf8.ValidString(v) {
 			return refuse(ErrInvalid, "label %.64q=%.64q of network %s; expected a name, and up to %d bytes of UTF-8 on either side", k, v, n.Name, maxText)
 		}
+	}
+	if texts > maxTexts {
+		return refuse(ErrInvalid, "network %s has %d bytes of labels and names of auxiliary addresses; expected up to %d", n.Name, texts, maxTexts)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/weftnet/weft/cluster/identity"
@@ -250,11 +251,13 @@ func (r *Report) check(name string) error {
 			return refuse(ErrInvalid, "node %s reports a route that is no prefix: %q", name, p)
 		}
 	}
-	if len(r.Version) > 128 || !utf8.ValidString(r.Version) {
-		return refuse(ErrInvalid, "node %s reports a version of %d bytes; expected up to 128 of UTF-8", name, len(r.Version))
+	if len(r.Version) > 128 || !utf8.ValidString(r.Version) || strings.ContainsFunc(r.Version, unprintable) {
+		return refuse(ErrInvalid, "node %s reports the version %.128q; expected up to 128 bytes of printable UTF-8", name, r.Version)
 	}
 	return nil
 }
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 func (r Report) equal(o Report) bool {
 	return r.API == o.API && r.Gossip == o.Gossip && r.VTEP == o.VTEP && r.MTU == o.MTU &&

@@ -4,10 +4,16 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -145,4 +151,86 @@ func TestAnOldWelcomeIsRefused(t *testing.T) {
 	trap := lay(t, w, func() *rpc.Welcome { return &rpc.Welcome{Cert: cert.Raw, CA: ca.Raw, State: forged} })
 	err := x.Join(t.Context(), JoinOptions{Token: a.token(state.Worker), Remote: trap.addr, Name: "x"})
 	says(t, err, nil, "old one", "nothing was changed")
+}
+
+func TestOnlyManagersTalkRaft(t *testing.T) {
+	a := start(t, "a").found()
+	b, w := start(t, "b").join(a, state.Manager), start(t, "w").join(a, state.Worker)
+	voting(t, a, b)
+	until(t, "w knows them", func() bool { return w.State().Index == a.State().Index })
+	if _, err := a.dial(t.Context(), w.ID(), identity.RaftALPN); err == nil {
+		t.Error("a manager talks Raft to a worker")
+	}
+	c, err := w.dial(t.Context(), a.ID(), identity.RaftALPN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); err == nil {
+		t.Errorf("a worker reads %d bytes of Raft", n)
+	}
+	live, err := b.dial(t.Context(), a.ID(), identity.RaftALPN) // while b is a manager
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.propose(state.Command{UpdateNode: &state.UpdateNode{ID: b.ID(), Role: state.Worker}})
+	live.SetReadDeadline(time.Now().Add(patience))
+	var timeout net.Error
+	if _, err := live.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+		t.Errorf("a demoted manager's connection does not end: %v", err)
+	}
+}
+
+func TestSecretsOnDiskAreTheirOwnersAlone(t *testing.T) {
+	open := t.TempDir()
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, "a").found()
+	b := start(t, "b", func(c *Config) { c.Dir = open }).join(a, state.Manager)
+	voting(t, a, b)
+	secrets := func() (list []string) {
+		c := a.State().Cluster
+		for _, s := range [][]byte{c.CAKey, []byte(c.Tokens[state.Worker]), []byte(c.Tokens[state.Manager])} {
+			list = append(list, string(s), base64.StdEncoding.EncodeToString(s))
+		}
+		return list
+	}
+	holds := func() (found []string) {
+		err := filepath.WalkDir(open, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, s := range secrets() {
+				if bytes.Contains(text, []byte(s)) {
+					found = append(found, path)
+					break
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return []string{err.Error()} // a file that went while it was looked for
+		}
+		return found
+	}
+	until(t, "a manager's disk has the secrets", func() bool { return slices.Contains(holds(), filepath.Join(open, "state.json")) })
+	for _, path := range []string{"key.pem", "state.json", "raft"} {
+		info, err := os.Stat(filepath.Join(open, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("others may use %s: %s", path, info.Mode())
+		}
+	}
+	a.propose(state.Command{UpdateNode: &state.UpdateNode{ID: b.ID(), Role: state.Worker}})
+	until(t, "a worker's disk has none", func() bool { return b.quorum.Load() == nil && len(holds()) == 0 })
+	for _, h := range []*host{a, b} {
+		for _, s := range secrets() {
+			if h.log.says(s) {
+				t.Errorf("%s logs a secret", h.name)
+			}
+		}
+	}
 }

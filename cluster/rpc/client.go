@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/mux"
@@ -146,7 +147,18 @@ func refusal(resp *http.Response) error {
 	if err := decode(resp.Body, maxJoin, &f); err != nil || f.Text == "" {
 		return fmt.Errorf("rpc: the node answers %s; expected weft's node API", strings.ToLower(resp.Status))
 	}
+	f.Text = printable(f.Text)
 	return &f
+}
+
+// printable returns what another node says so that it can go to a terminal, whoever that node is.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text[:min(len(text), maxText)])
 }
 
 // SendJoin asks on a connection made for it. It fills in the key and the two proofs.
@@ -178,5 +190,7 @@ func SendJoin(ctx context.Context, c *mux.Conn, token identity.Token, key ed2551
 	}
 	defer resp.Body.Close()
 	var w Welcome
-	return &w, decode(resp.Body, maxAnswer, &w)
+	err = decode(resp.Body, maxAnswer, &w)
+	w.Warning = printable(w.Warning)
+	return &w, err
 }

@@ -83,7 +83,8 @@ type Beat struct {
 const (
 	maxName     = 63
 	maxJoin     = 64 << 10 // of whom nobody knows yet
-	maxProposal = 4 << 20
+	maxProposal = 1 << 20  // a report of 16,384 routes, or a network
+	maxText     = 8 << 10
 	maxAnswer   = 256 << 20 // a state of thousands of networks
 )
 

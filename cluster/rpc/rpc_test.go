@@ -32,6 +32,16 @@ func TestErrorsKeepTheirMeaningOnTheWay(t *testing.T) {
 	}
 }
 
+func TestAnotherNodesErrorIsPlainText(t *testing.T) {
+	err := carryOver(fmt.Errorf("\x1b]0;title\a\x1b[2Jfine\r\nnext \u202e: %w", state.ErrDenied))
+	if got, want := err.Error(), "\ufffd]0;title\ufffd\ufffd[2Jfine\ufffd\nnext \ufffd: denied"; got != want {
+		t.Errorf("it reads %q, expected %q", got, want)
+	}
+	if err := carryOver(errors.New(strings.Repeat("x", maxText+1))); len(err.Error()) > maxText {
+		t.Errorf("it has %d bytes", len(err.Error()))
+	}
+}
+
 // carryOver sends an error as a server does and reads it as a client does.
 func carryOver(err error) error {
 	status, f := encodeFault(err)

@@ -153,7 +153,12 @@ func (p plane) Fault(network vxlan.VNI, endpoint string) error {
 		net := &p.cfg.Networks[i]
 		for j := range net.Endpoints {
 			if e := &net.Endpoints[j]; net.VNI == network && e.Name == endpoint {
-				if a := p.attached[wantOf(net, e).key]; a != nil {
+				switch a := p.attached[wantOf(net, e).key]; {
+				case a == nil:
+					return fmt.Errorf("endpoint %s is not attached", e.Name)
+				case a.err == nil && e.Muted:
+					return fmt.Errorf("endpoint %s is cut off: its address is leased by this node no longer; it is asked for again and again", e.Name)
+				default:
 					return a.err
 				}
 			}

@@ -19,7 +19,7 @@ func (n *node) compile(net *plan.Network, used map[*vxlan.Peer]bool) (*bridge.Ta
 	for i := range net.Endpoints {
 		e := &net.Endpoints[i]
 		a := n.attached[wantOf(net, e).key]
-		if a == nil || !a.up() {
+		if a == nil || !a.up() || e.Muted {
 			continue
 		}
 		c.Endpoints = append(c.Endpoints, bridge.Endpoint{Name: e.Name, MAC: e.MAC, Addresses: e.Addresses, Port: a.port})

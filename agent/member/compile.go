@@ -45,6 +45,12 @@ func (m *Member) segment(st *state.State, n *state.Network) (net plan.Network, o
 	for _, e := range here {
 		if a, ok := within(mine, e.Addresses); !ok {
 			m.problem("network %s: endpoint %s has %s, which this node leases no longer; it is cut off until the address can be leased again", n.Name, e.Container.Name, a)
+			if n.AllowSpoof {
+				continue // there it could send all the same
+			}
+			port := local(e)
+			port.Muted = true
+			net.Endpoints = append(net.Endpoints, port)
 			continue
 		}
 		net.Endpoints = append(net.Endpoints, local(e))

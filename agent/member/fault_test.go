@@ -183,7 +183,7 @@ func TestPartitionHealsWithoutLosingWhatWasAcknowledged(t *testing.T) {
 	needsRoot(t)
 	t.Parallel()
 	l := newLAN(t)
-	l.timing = impatient
+	l.timing = cluster.Timing{Tick: 200 * time.Millisecond} // a new leader takes its time
 	nodes := l.managers(0, "a", "b", "c")
 	a, b, c := nodes[0], nodes[1], nodes[2]
 	a.network(api.NetworkRequest{Name: "net1"}, b, c)

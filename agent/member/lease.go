@@ -17,7 +17,8 @@ const (
 	patience   = 3 * time.Second // how long a node waits for addresses that others were asked to give back
 	again      = 100 * time.Millisecond
 	givingTime = 3 * time.Second
-	asking     = 5 * time.Second // between two questions for addresses that another node has
+	asking     = 5 * time.Second // between two questions for an address that another node has
+	batch      = 64              // addresses that one question may be about
 )
 
 // reserve takes addresses of a network for an attachment: those wanted, or a free one of each family that the network has and
@@ -159,10 +160,15 @@ func (m *Member) giveBack(st *state.State) {
 			continue
 		}
 		var c state.Command
-		switch lost := missing(lease, used); {
-		case len(lost) > 0 && time.Since(m.asked[id]) < asking:
-			continue
+		lost := missing(lease, used)
+		if len(lost) == 0 {
+			delete(m.single, id)
+		}
+		switch {
 		case len(lost) > 0:
+			if lost = m.due(id, lost); len(lost) == 0 {
+				continue
+			}
 			c.Lease = &state.AskLease{Network: id, Want: lost}
 		case lease == nil:
 			continue
@@ -180,6 +186,15 @@ func (m *Member) giveBack(st *state.State) {
 		}
 		m.give(id, n.Name, c)
 	}
+}
+
+// due returns those of the lost addresses to ask for now: all at once, until it turns out that another node has some.
+func (m *Member) due(id state.NetworkID, lost []netip.Addr) []netip.Addr {
+	lost = slices.DeleteFunc(lost, func(a netip.Addr) bool { return time.Since(m.asked[reservation{id, a}]) < asking })
+	if m.single[id] {
+		return lost[:min(len(lost), 1)]
+	}
+	return lost[:min(len(lost), batch)]
 }
 
 // missing returns the addresses in use that the lease does not have.
@@ -209,17 +224,23 @@ func (m *Member) give(id state.NetworkID, name string, c state.Command) {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			m.log.Debug("a lease could not be changed; trying again", "network", name, "error", err)
 		}
-		if res.Pending != "" {
+		if res.Pending != "" && len(c.Lease.Want) == 1 {
 			m.log.Warn("an address in use is leased by another node", "network", name, "why", res.Pending)
 		}
 		m.mu.Lock()
 		delete(m.giving, id)
 		switch {
+		case res.Pending != "" && len(c.Lease.Want) == 1:
+			m.asked[reservation{id, c.Lease.Want[0]}] = time.Now()
 		case res.Pending != "":
-			m.asked[id] = time.Now()
+			m.single[id] = true
 		case err == nil:
-			delete(m.asked, id)
 			delete(m.doubtful, id)
+			if c.Lease != nil {
+				for _, a := range c.Lease.Want {
+					delete(m.asked, reservation{id, a})
+				}
+			}
 		case sent && c.Release != nil:
 			m.doubtful[id] = c.Release.Addresses
 		}

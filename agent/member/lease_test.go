@@ -195,6 +195,70 @@ func TestLeasesOfDeadNodeExpireAndAreAskedForAgain(t *testing.T) {
 	sound([]*node{a, b})
 }
 
+func TestContainerKeepsItsInterfaceWhileItsLeaseIsLost(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	l := newLAN(t)
+	a := l.cluster("a")[0]
+	a.shortLeases(2 * time.Second)
+	b := l.node("b")
+	b.join(a, false)
+	a.sees(2)
+	b.sees(2)
+	a.network(api.NetworkRequest{Name: "net1"}, b)
+	c1, c2 := a.contain("c1", "net1"), b.contain("c2", "net1")
+	c1.reaches(c2)
+	var more []*box
+	for i := range 70 { // more than can be asked for at once
+		more = append(more, b.contain(fmt.Sprint("m", i), "net1"))
+	}
+	names := []string{"c1"}
+	for _, x := range more {
+		names = append(names, x.name)
+	}
+	eth0 := func() int {
+		t.Helper()
+		link, err := c2.Netlink().LinkByName("eth0")
+		lab.Must(t, err)
+		return link.Attrs().Index
+	}
+	before := eth0()
+	l.connect(b, false)
+	a.eventually("b's addresses are free", func() error {
+		d, err := a.Segment(t.Context(), "net1")
+		if err == nil && len(d.Peers) != 1 {
+			err = errorf("%+v take part", d.Peers)
+		}
+		return err
+	})
+	h := lab.T(t, "c3")
+	_, err := a.try(h, "c3", api.Attachment{Network: "net1", Addresses: []netip.Addr{c2.addr}})
+	lab.Must(t, err)
+	l.connect(b, true)
+	b.eventually("c2 is cut off", func() error {
+		all, err := b.Endpoint(t.Context(), "c2")
+		if err == nil && (all[0].State != api.StateGone || !strings.Contains(all[0].Error, "leased by this node no longer")) {
+			err = errorf("it is %+v", all)
+		}
+		return err
+	})
+	c3 := &box{h, a, "c3", c2.addr}
+	c1.reaches(c3)
+	a.lists("net1", append(names, "c3")...) // the others are there again all the same
+	more[0].reaches(c3, c1)
+	more[69].reaches(c3, c1)
+	if err := c2.pingAddr(c1.addr); err == nil {
+		t.Error("a container whose address is another's reaches others")
+	}
+	lab.Must(t, a.Detach(t.Context(), "c3"))
+	lab.Must(t, c3.Close())
+	c1.reaches(c2)
+	if after := eth0(); after != before {
+		t.Errorf("its interface was made anew")
+	}
+	sound([]*node{a, b})
+}
+
 func TestAttachingAndDetachingLeaksNothing(t *testing.T) {
 	needsRoot(t)
 	t.Parallel()

@@ -86,7 +86,8 @@ type Member struct {
 	problems []string                          // what could not be made true
 	giving   map[state.NetworkID]chan struct{} // closed when addresses of the network are given back
 	doubtful map[state.NetworkID][]netip.Addr  // that were given back, but nobody said so: they may yet be another's
-	asked    map[state.NetworkID]time.Time     // when the addresses in use that another node leases were asked for
+	asked    map[reservation]time.Time         // when an address in use that another node leases was asked for
+	single   map[state.NetworkID]bool          // where addresses in use are asked for one by one, some being another node's
 	naming   map[string]bool                   // containers being attached
 	peers    []netip.AddrPort                  // that gossip was told
 	stop     context.CancelFunc                // of gossip
@@ -114,7 +115,7 @@ func Open(cfg Config) (*Member, error) {
 		cfg: cfg, log: cfg.Log, lock: lock, wake: make(chan struct{}, 1), reserved: make(map[reservation]bool), busy: make(map[state.NetworkID]int),
 		entered: make(map[state.NetworkID]bool),
 		giving:  make(map[state.NetworkID]chan struct{}), naming: make(map[string]bool),
-		doubtful: make(map[state.NetworkID][]netip.Addr), asked: make(map[state.NetworkID]time.Time),
+		doubtful: make(map[state.NetworkID][]netip.Addr), asked: make(map[reservation]time.Time), single: make(map[state.NetworkID]bool),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	if m.store, err = endpoint.Load(cfg.Dir); err == nil {

@@ -110,9 +110,11 @@ func (m *Member) remotes(st *state.State, n *state.Network) []remote {
 	slices.SortFunc(all, func(a, b remote) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.id, b.id))
 	})
-	macs := make(map[frame.MAC]string)
+	macs, mine := make(map[frame.MAC]string), st.Lease(n.ID, m.cluster.ID())
 	for _, e := range m.store.In(n.ID) {
-		macs[e.MAC] = e.Container.Name
+		if _, ok := within(mine, e.Addresses); ok {
+			macs[e.MAC] = e.Container.Name
+		}
 	}
 	return slices.DeleteFunc(all, func(r remote) bool {
 		if holder := macs[r.MAC]; holder != "" {

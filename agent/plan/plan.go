@@ -67,6 +67,7 @@ type Endpoint struct {
 	Routes     []Route
 	Queues     int
 	Persistent bool
+	Muted      bool // its interface is kept as it is, but it owns nothing: what it sends is dropped, and it gets nothing
 }
 
 // Bridge is a Linux bridge that already holds the containers.

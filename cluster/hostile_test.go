@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/base64"
@@ -79,7 +80,10 @@ func sendJoin(t *testing.T, to *host, change func(tls.ConnectionState, *rpc.Join
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DialTLS: func(string, string) (net.Conn, error) { return c, nil }}
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialTLSContext:    func(context.Context, string, string) (net.Conn, error) { return c, nil },
+	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)

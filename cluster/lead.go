@@ -5,31 +5,16 @@ import (
 	"crypto/rand"
 	"time"
 
+	"github.com/weftnet/weft/cluster/duty"
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/quorum"
 	"github.com/weftnet/weft/cluster/rpc"
 	"github.com/weftnet/weft/cluster/state"
 )
 
-// present is how long ago gossip may have seen a node that a rotation of keys waits for.
-const present = time.Minute
-
-// term is what a leader keeps in mind while it leads.
-type term struct {
-	since time.Time // nodes that nobody has seen count as seen then
-	stage stage     // of the rotation of keys
-	moved time.Time // when the stage began
-}
-
-// stage is how far a rotation is.
-type stage struct {
-	newest, primary uint64
-	keys            int
-}
-
 // lead does the leader's duties while this node is the leader, until ctx ends.
 func (m *Member) lead(ctx context.Context) {
-	var t *term
+	var t *duty.Term
 	for ctx.Err() == nil {
 		changed := m.Changed()
 		var elected <-chan bool
@@ -42,8 +27,7 @@ func (m *Member) lead(ctx context.Context) {
 			t = nil
 		case t == nil:
 			if q.Barrier() == nil {
-				now := m.cfg.Now()
-				t = &term{since: now, moved: now}
+				t = duty.Begin(m.cfg.Now())
 				m.cfg.Log.Info("this node leads the cluster")
 			}
 		}
@@ -60,23 +44,28 @@ func (m *Member) lead(ctx context.Context) {
 }
 
 // duties does each duty once, as far as it can be done now.
-func (m *Member) duties(ctx context.Context, q *quorum.Quorum, t *term) {
+func (m *Member) duties(ctx context.Context, q *quorum.Quorum, t *duty.Term) {
 	s := q.State()
 	if s == nil {
 		return
 	}
 	m.reconcile(ctx, q)
 	now := m.cfg.Now()
-	var seen map[identity.NodeID]time.Time
+	var seen duty.Sight
 	if m.cfg.Seen != nil {
 		seen = m.cfg.Seen()
 		seen[m.ID()] = now
-		if ids := t.expired(s, seen, now); len(ids) > 0 {
+		if ids := t.Expired(s, seen, now); len(ids) > 0 {
 			m.order(ctx, state.Command{Expire: &state.Expire{Nodes: ids}})
 		}
 	}
-	if c := t.rotate(s, seen, now, m.cfg.Timing); c != nil {
-		m.order(ctx, state.Command{RotateKeys: c})
+	timing := m.cfg.Timing
+	switch step := t.Rotate(s, seen, now, duty.Timing{Rotate: timing.Rotate, Step: timing.Step, Behind: timing.Behind}); step {
+	case "":
+	case state.StepInstall:
+		m.order(ctx, state.Command{RotateKeys: NewKeys(s)})
+	default:
+		m.order(ctx, state.Command{RotateKeys: &state.RotateKeys{Step: step}})
 	}
 }
 
@@ -114,78 +103,6 @@ func (m *Member) reconcile(ctx context.Context, q *quorum.Quorum) {
 	if err != nil {
 		m.cfg.Log.Warn("voters", "error", err)
 	}
-}
-
-// expired returns the nodes whose leases are to be freed: nobody has seen them for the leases' lifetime.
-func (t *term) expired(s *state.State, seen map[identity.NodeID]time.Time, now time.Time) []identity.NodeID {
-	leasing := make(map[identity.NodeID]bool)
-	for id, leases := range s.Leases {
-		if n := s.Networks[id]; n == nil || n.Driver == state.Bridge {
-			continue // a bridge's leases do not expire: nobody else could use them
-		}
-		for _, l := range leases {
-			leasing[l.Node] = true
-		}
-	}
-	var ids []identity.NodeID
-	for id := range leasing {
-		last := t.since
-		if seen[id].After(last) {
-			last = seen[id]
-		}
-		if now.Sub(last) > s.Cluster.LeaseTTL {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// rotate returns the next step of a rotation of keys if it is due. Between two steps the nodes get time to hear of the
-// first, and a key is used only when all nodes that are there report it, or do not for too long.
-func (t *term) rotate(s *state.State, seen map[identity.NodeID]time.Time, now time.Time, timing Timing) *state.RotateKeys {
-	ring := s.Cluster.Gossip
-	if len(ring.Keys) == 0 {
-		return nil
-	}
-	newest := ring.Keys[len(ring.Keys)-1]
-	if st := (stage{newest: newest.Epoch, primary: ring.Primary, keys: len(ring.Keys)}); st != t.stage {
-		t.stage, t.moved = st, now
-	}
-	waited := now.Sub(t.moved)
-	switch {
-	case newest.Epoch != ring.Primary:
-		if waited >= timing.Behind || waited >= timing.Step && reported(s, newest.Epoch, seen, now) {
-			return &state.RotateKeys{Step: state.StepUse}
-		}
-	case len(ring.Keys) > 1:
-		if waited >= 3*timing.Step { // no node reports which key it seals with: they follow the state within a step
-			return &state.RotateKeys{Step: state.StepRemove}
-		}
-	case now.Sub(newest.Created) >= timing.Rotate || removedSince(s, newest.Created):
-		return NewKeys(s)
-	}
-	return nil
-}
-
-// removedSince says whether a node was removed that knows the keys of that time.
-func removedSince(s *state.State, t time.Time) bool {
-	for _, at := range s.Removed {
-		if at.After(t) {
-			return true
-		}
-	}
-	return false
-}
-
-// reported says whether all nodes that are there have the key of that epoch.
-func reported(s *state.State, epoch uint64, seen map[identity.NodeID]time.Time, now time.Time) bool {
-	for id, n := range s.Nodes {
-		there := seen == nil || now.Sub(seen[id]) < present
-		if there && n.KeyEpoch < epoch {
-			return false
-		}
-	}
-	return true
 }
 
 // NewKeys returns the first step of a rotation of all of a cluster's keys, with new secrets; the leader does the next ones.

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -39,57 +38,6 @@ func TestKeysRotateStepByStep(t *testing.T) {
 	until(t, "w has caught up", func() bool { return ring(w).Primary == 3 })
 }
 
-func TestRotationWaitsForNodesThatAreThere(t *testing.T) {
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	here, gone := identity.NodeID{1}, identity.NodeID{2}
-	timing := DefaultTiming()
-	ring := func(primary uint64, epochs ...uint64) state.Keyring {
-		r := state.Keyring{Primary: primary}
-		for _, e := range epochs {
-			r.Keys = append(r.Keys, state.Key{Epoch: e, Created: start})
-		}
-		return r
-	}
-	for name, tc := range map[string]struct {
-		ring        state.Keyring
-		herE, goneE uint64
-		goneSeen    time.Duration // ago
-		waited      time.Duration
-		want        state.RotateStep
-	}{
-		"a young key stays":                         {ring(1, 1), 1, 1, 0, timing.Rotate - time.Second, ""},
-		"an old key is replaced":                    {ring(1, 1), 1, 1, 0, timing.Rotate, state.StepInstall},
-		"a new key waits a step":                    {ring(1, 1, 2), 2, 2, 0, timing.Step - 1, ""},
-		"a new key that all have is used":           {ring(1, 1, 2), 2, 2, 0, timing.Step, state.StepUse},
-		"a new key waits for a node that is there":  {ring(1, 1, 2), 2, 1, 0, timing.Step, ""},
-		"it waits for none that is gone":            {ring(1, 1, 2), 2, 1, time.Hour, timing.Step, state.StepUse},
-		"it does not wait for ever":                 {ring(1, 1, 2), 1, 1, 0, timing.Behind, state.StepUse},
-		"the old key stays while nodes change over": {ring(2, 1, 2), 2, 2, 0, timing.Step, ""},
-		"the old key goes":                          {ring(2, 1, 2), 2, 2, 0, 3 * timing.Step, state.StepRemove},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := &state.State{
-				Cluster: state.Cluster{Gossip: tc.ring},
-				Nodes: map[identity.NodeID]*state.Node{
-					here: {Report: state.Report{KeyEpoch: tc.herE}},
-					gone: {Report: state.Report{KeyEpoch: tc.goneE}},
-				},
-			}
-			now := start.Add(tc.waited)
-			seen := map[identity.NodeID]time.Time{here: now, gone: now.Add(-tc.goneSeen)}
-			term := &term{since: start}
-			term.rotate(s, seen, start, timing) // the stage begins
-			var got state.RotateStep
-			if c := term.rotate(s, seen, now, timing); c != nil {
-				got = c.Step
-			}
-			if got != tc.want {
-				t.Errorf("the step is %q, expected %q", got, tc.want)
-			}
-		})
-	}
-}
-
 func TestARemovedNodesKeysAreReplaced(t *testing.T) {
 	a := start(t, "a", func(c *Config) { c.Report = func() state.Report { return state.Report{KeyEpoch: 9} } }).found()
 	w := start(t, "w").join(a, state.Worker)
@@ -100,34 +48,6 @@ func TestARemovedNodesKeysAreReplaced(t *testing.T) {
 		n, err := s.Network("blue")
 		return err == nil && len(s.Cluster.Gossip.Keys) == 1 && s.Cluster.Gossip.Primary == 2 && len(n.Keys.Keys) == 1 && n.Keys.Primary == 2
 	})
-	quiet := &term{} // one rotation is enough
-	if c := quiet.rotate(a.State(), nil, time.Now(), DefaultTiming()); c != nil {
-		t.Errorf("the next step is %q, expected none", c.Step)
-	}
-}
-
-func TestLeasesOfNodesThatNobodySeesExpire(t *testing.T) {
-	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	seen, unseen, without, fresh, bridge := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}, identity.NodeID{4}, identity.NodeID{5}
-	s := &state.State{
-		Cluster: state.Cluster{LeaseTTL: time.Hour},
-		Networks: map[state.NetworkID]*state.Network{
-			{1}: {NetworkSpec: state.NetworkSpec{Driver: state.Overlay}},
-			{2}: {NetworkSpec: state.NetworkSpec{Driver: state.Bridge}},
-		},
-		Leases: map[state.NetworkID][]*state.Lease{{1}: {{Node: seen}, {Node: unseen}, {Node: fresh}}, {2}: {{Node: bridge}}},
-	}
-	sight := map[identity.NodeID]time.Time{seen: now.Add(-time.Minute), unseen: now.Add(-2 * time.Hour), without: now.Add(-2 * time.Hour)}
-	long := &term{since: now.Add(-time.Hour - time.Second)}
-	got := long.expired(s, sight, now)
-	slices.SortFunc(got, func(a, b identity.NodeID) int { return int(a[0]) - int(b[0]) })
-	if want := []identity.NodeID{unseen, fresh}; !slices.Equal(got, want) {
-		t.Errorf("expired are %v, expected %v", got, want)
-	}
-	short := &term{since: now.Add(-time.Minute)} // it cannot know yet
-	if got := short.expired(s, sight, now); len(got) > 0 {
-		t.Errorf("a leader of a minute expires %v", got)
-	}
 }
 
 func TestCertificatesAreRenewedAtTwoThirdsOfTheirLife(t *testing.T) {

@@ -379,10 +379,9 @@ func (m *Member) Detach(_ context.Context, name, network string) error {
 	return nil
 }
 
-// reap detaches containers whose namespace has ended. What could not be written to disk before is written now.
+// reap takes out containers whose namespace has ended, before a plan names them: another namespace may be at their path by now. What could
+// not be written to disk before is written now. The caller holds the lock.
 func (m *Member) reap() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var old []*endpoint.Endpoint
 	for _, e := range m.store.All() {
 		if err := e.Container.Alive(); errors.Is(err, endpoint.ErrGone) {

@@ -132,7 +132,7 @@ func (l *lan) node(name string) *node {
 			l.t.Logf("agent %s said:\n%s", name, n.log)
 		}
 		if err := n.stop(unix.SIGTERM); err != nil {
-			l.t.Errorf("agent %s ended by SIGTERM: %v", name, err)
+			l.t.Errorf("agent %s ended by SIGTERM: %v; it said:\n%s", name, err, n.log)
 		}
 	})
 	return n

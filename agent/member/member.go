@@ -151,7 +151,6 @@ func (m *Member) Run(ctx context.Context) error {
 		defer close(ended)
 		err = m.cluster.Run(ctx)
 	}()
-	m.reap()
 	tick := time.NewTicker(audit)
 	defer tick.Stop()
 	for running := true; running; {
@@ -167,9 +166,7 @@ func (m *Member) Run(ctx context.Context) error {
 		case <-heard:
 			m.pause(ctx)
 		case <-m.wake:
-			m.reap()
 		case <-tick.C:
-			m.reap()
 		}
 	}
 	cancel()
@@ -189,7 +186,7 @@ func (m *Member) pause(ctx context.Context) {
 	}
 }
 
-// Wake makes the loop look again: a port was lost.
+// Wake makes the loop follow again: a port was lost.
 func (m *Member) Wake() {
 	select {
 	case m.wake <- struct{}{}:
@@ -207,6 +204,7 @@ func (m *Member) follow() <-chan struct{} {
 func (m *Member) followLocked() <-chan struct{} {
 	st := m.cluster.State()
 	m.problems = nil
+	m.reap()
 	if st == nil {
 		m.quiet()
 		m.apply(&plan.Config{})

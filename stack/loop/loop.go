@@ -198,18 +198,19 @@ func (l *Loop) end() {
 	unix.Close(l.wake)
 }
 
-// round serves n ready descriptors.
+// round serves n ready descriptors. Tasks wait for its end: what sources have read is queued for peers until the flush, and whoever
+// waits for a task may close a peer.
 func (l *Loop) round(n int) {
-	frames := 0
+	frames, woken := 0, false
 	for i := range n {
 		fd := l.events[i].Fd
 		if int(fd) == l.wake {
-			l.runTasks()
+			woken = true
 			continue
 		}
 		s := l.sources[fd]
 		if s == nil {
-			continue // removed by a task of this same round
+			continue // finished
 		}
 		got, open := s.Ready()
 		frames += got
@@ -222,6 +223,9 @@ func (l *Loop) round(n int) {
 	}
 	l.Rounds.Add(1)
 	l.Frames.Add(uint64(frames))
+	if woken {
+		l.runTasks()
+	}
 }
 
 func (l *Loop) runTasks() {

@@ -88,6 +88,42 @@ func TestReadySourceIsServedAndFlushed(t *testing.T) {
 	}
 }
 
+// busy is a source that always has something to read.
+type busy struct {
+	*pipe
+	queued *bool
+}
+
+func (b busy) Ready() (int, bool) {
+	*b.queued = true
+	return 1, true
+}
+
+func TestTaskRunsWhenWhatWasReadIsFlushed(t *testing.T) {
+	queued := false // of the loop's thread alone
+	l := start(t, func() { queued = false })
+	for range 3 { // before and after the tasks' own descriptor
+		b := busy{newPipe(t), &queued}
+		b.write(t, "x")
+		if err := l.Add(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	early := 0
+	for range 1000 {
+		if err := l.Do(func() {
+			if queued {
+				early++
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if early > 0 {
+		t.Errorf("%d of 1000 tasks ran while frames were queued", early)
+	}
+}
+
 func TestRemovedSourceIsLeftAlone(t *testing.T) {
 	l := start(t, nil)
 	p, q := newPipe(t), newPipe(t)

@@ -16,6 +16,9 @@ import (
 // noticed by the next redial, which memberlist gives some seconds and gossip at most 25 s.
 const healing = time.Minute
 
+// noticing is how long a node may take to find out that another one is down.
+const noticing = 5 * time.Second
+
 // Whatever nodes, network and users do: at no time does a node have what is not its to have, and after a quiet time everybody
 // has what the owners have, no more and no less.
 func TestWhateverHappensTheClusterComesToWhatItsOwnersPut(t *testing.T) {
@@ -180,9 +183,19 @@ func (w *world) welcome(a *actor) {
 		if took := time.Since(begin); took > 5*time.Second {
 			w.t.Errorf("sync of %d took %s", network[0], took)
 		}
+		visible, _ := a.knows(network)
+		for f := range w.truth(network) {
+			if !visible[f] {
+				w.t.Errorf("the newcomer, in sync with %d, misses %s", network[0], w.name(f))
+			}
+		}
+	}
+	// What it has too much is of nodes that are down: it has to find that out like everybody else.
+	time.Sleep(noticing)
+	for _, network := range simNetworks {
 		visible, hidden := a.knows(network)
 		if diff := w.differences(visible, w.truth(network)); diff != "" {
-			w.t.Errorf("the newcomer, in sync with %d, %s; it hides: %s", network[0], diff, w.differences(hidden, nil))
+			w.t.Errorf("the newcomer to %d %s; it hides: %s", network[0], diff, w.differences(hidden, nil))
 		}
 	}
 }

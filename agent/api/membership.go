@@ -9,7 +9,7 @@ import (
 type InitRequest struct {
 	Name     string         `json:"name,omitempty"`      // the node's; default its host name
 	Pools    []netip.Prefix `json:"pools,omitempty"`     // where default subnets come from; default 10.0.0.0/8
-	PoolSize int            `json:"pool_size,omitempty"` // prefix length of default subnets; default 24
+	PoolSize int            `json:"pool_size,omitempty"` // prefix length of default subnets; default 24, of IPv6 64
 }
 
 // JoinTokens are the tokens with which others join, and where.

@@ -62,7 +62,7 @@ func container(req *api.AttachRequest) (endpoint.Container, error) {
 	}
 	for _, n := range []struct{ what, name string }{{"container name", req.Name}, {"host name", req.Hostname}, {"service name", req.Service}} {
 		if (n.name != "" || n.what == "container name") && !nameForm.MatchString(n.name) {
-			return c, fmt.Errorf("%s %q; expected 1 to 63 letters, digits, '_', '.' and '-', beginning with a letter or digit: %w", n.what, n.name, state.ErrInvalid)
+			return c, deny(state.ErrInvalid, "%s %q; expected 1 to 63 letters, digits, '_', '.' and '-', beginning with a letter or digit", n.what, n.name)
 		}
 	}
 	given := 0
@@ -72,7 +72,7 @@ func container(req *api.AttachRequest) (endpoint.Container, error) {
 		}
 	}
 	if given != 1 || req.PID < 0 {
-		return c, fmt.Errorf("%d of pid, netns and bridge are given; expected exactly one, a pid being positive: %w", given, state.ErrInvalid)
+		return c, deny(state.ErrInvalid, "%d of pid, netns and bridge are given; expected exactly one, a pid being positive", given)
 	}
 	if req.Bridge != "" {
 		return c, nil
@@ -80,9 +80,9 @@ func container(req *api.AttachRequest) (endpoint.Container, error) {
 	var err error
 	c.Space, err = endpoint.SpaceAt(c.Path())
 	if errors.Is(err, fs.ErrPermission) {
-		return c, fmt.Errorf("%w; it is root's, another user's, or in another user namespace than this agent, which runs as an ordinary user: an agent of that user, in that user namespace, can attach it: %w", err, state.ErrDenied)
+		return c, deny(state.ErrDenied, "%w; it is root's, another user's, or in another user namespace than this agent, which runs as an ordinary user: an agent of that user, in that user namespace, can attach it", err)
 	} else if err != nil {
-		return c, fmt.Errorf("%w; is the container running? (%w)", err, state.ErrInvalid)
+		return c, deny(state.ErrInvalid, "%w; is the container running?", err)
 	}
 	return c, nil
 }
@@ -107,14 +107,14 @@ type part struct {
 // choose finds the networks, and refuses those that the container cannot be on.
 func (a *attaching) choose(st *state.State, wishes []api.Attachment) error {
 	if len(wishes) == 0 {
-		return fmt.Errorf("no network is named; expected at least one: %w", state.ErrInvalid)
+		return deny(state.ErrInvalid, "no network is named; expected at least one")
 	}
 	self := st.Nodes[a.m.cluster.ID()]
 	if self == nil {
-		return fmt.Errorf("this node was removed from the cluster; weft leave --force, then join again: %w", state.ErrDenied)
+		return deny(state.ErrDenied, "this node was removed from the cluster; weft leave --force, then join again")
 	}
 	if self.Availability == state.Drain {
-		return fmt.Errorf("node %s is drained and takes no containers; weft node activate %s: %w", self.Name, self.Name, state.ErrDenied)
+		return deny(state.ErrDenied, "node %s is drained and takes no containers; weft node activate %s", self.Name, self.Name)
 	}
 	for _, w := range wishes {
 		n, err := st.Network(w.Network)
@@ -123,13 +123,13 @@ func (a *attaching) choose(st *state.State, wishes []api.Attachment) error {
 		}
 		switch {
 		case slices.ContainsFunc(a.parts, func(p part) bool { return p.network.ID == n.ID }):
-			return fmt.Errorf("network %s is named twice; name it once, with all its options: %w", n.Name, state.ErrInvalid)
+			return deny(state.ErrInvalid, "network %s is named twice; name it once, with all its options", n.Name)
 		case n.Encrypted:
-			return fmt.Errorf("network %s is encrypted, and this version of weft cannot encrypt: attaching is refused rather than done in clear: %w", n.Name, state.ErrDenied)
+			return deny(state.ErrDenied, "network %s is encrypted, and this version of weft cannot encrypt: attaching is refused rather than done in clear", n.Name)
 		case n.Ingress:
-			return fmt.Errorf("network %s is for published ports; attach to a network of your own: %w", n.Name, state.ErrDenied)
+			return deny(state.ErrDenied, "network %s is for published ports; attach to a network of your own", n.Name)
 		case n.Driver == state.Bridge && n.Node != self.ID:
-			return fmt.Errorf("network %s is a bridge of node %s; attach there, or use an overlay network: %w", n.Name, nodeName(st, n.Node), state.ErrDenied)
+			return deny(state.ErrDenied, "network %s is a bridge of node %s; attach there, or use an overlay network", n.Name, nodeName(st, n.Node))
 		}
 		if err := check(n, &w); err != nil {
 			return err
@@ -144,7 +144,7 @@ func check(n *state.Network, w *api.Attachment) error {
 	v4, v6 := 0, 0
 	for _, addr := range w.Addresses {
 		if !slices.ContainsFunc(n.Subnets, func(s state.Subnet) bool { return s.Prefix.Contains(addr) }) {
-			return fmt.Errorf("address %s is outside network %s, which has %s: %w", addr, n.Name, subnets(n), state.ErrInvalid)
+			return deny(state.ErrInvalid, "address %s is outside network %s, which has %s", addr, n.Name, subnets(n))
 		}
 		if addr.Is4() {
 			v4++
@@ -153,15 +153,15 @@ func check(n *state.Network, w *api.Attachment) error {
 		}
 	}
 	if v4 > 1 || v6 > 1 {
-		return fmt.Errorf("network %s: addresses %s; expected at most one of each family: %w", n.Name, parted(w.Addresses), state.ErrInvalid)
+		return deny(state.ErrInvalid, "network %s: addresses %s; expected at most one of each family", n.Name, parted(w.Addresses))
 	}
 	for _, alias := range w.Aliases {
 		if !nameForm.MatchString(alias) {
-			return fmt.Errorf("alias %q; expected 1 to 63 letters, digits, '_', '.' and '-': %w", alias, state.ErrInvalid)
+			return deny(state.ErrInvalid, "alias %q; expected 1 to 63 letters, digits, '_', '.' and '-'", alias)
 		}
 	}
 	if w.MAC != nil && (*w.MAC == 0 || w.MAC.IsGroup()) {
-		return fmt.Errorf("MAC %s is no individual address; clear the lowest bit of its first byte: %w", *w.MAC, state.ErrInvalid)
+		return deny(state.ErrInvalid, "MAC %s is no individual address; clear the lowest bit of its first byte", *w.MAC)
 	}
 	return nil
 }
@@ -183,7 +183,7 @@ func (a *attaching) begin() error {
 	defer a.m.mu.Unlock()
 	name := a.container.Name
 	if a.m.naming[name] {
-		return fmt.Errorf("container %s is being attached by another command; wait for it: %w", name, state.ErrInUse)
+		return deny(state.ErrInUse, "container %s is being attached by another command; wait for it", name)
 	}
 	taken := make(map[string]bool)
 	for _, e := range a.m.store.All() {
@@ -191,9 +191,9 @@ func (a *attaching) begin() error {
 		switch {
 		case e.Container.Name != name:
 		case !same:
-			return fmt.Errorf("container %s is attached already, in another namespace (%s); choose another name, or weft detach %s: %w", name, &e.Container, name, state.ErrExists)
+			return deny(state.ErrExists, "container %s is attached already, in another namespace (%s); choose another name, or weft detach %s", name, &e.Container, name)
 		case slices.ContainsFunc(a.parts, func(p part) bool { return p.network.ID == e.Network }):
-			return fmt.Errorf("container %s is on that network already, as %s; weft detach it first: %w", name, parted(e.Addresses), state.ErrExists)
+			return deny(state.ErrExists, "container %s is on that network already, as %s; weft detach it first", name, parted(e.Addresses))
 		}
 		if same && a.container.Bridge == "" {
 			taken[e.Interface] = true
@@ -204,7 +204,7 @@ func (a *attaching) begin() error {
 		iface := p.wish.Interface
 		switch {
 		case iface != "" && taken[iface]:
-			return fmt.Errorf("interface %s of container %s belongs to another of its networks; choose another name: %w", iface, name, state.ErrInUse)
+			return deny(state.ErrInUse, "interface %s of container %s belongs to another of its networks; choose another name", iface, name)
 		case iface == "" && a.container.Bridge != "":
 			iface = a.behind(p.network)
 		case iface == "":
@@ -259,7 +259,7 @@ func (a *attaching) lease(ctx context.Context, p *part) (err error) {
 	}
 	value, err := encode(e)
 	if err == nil && len(value) > 1000 {
-		err = fmt.Errorf("container %s: its names take %d bytes; use fewer or shorter aliases: %w", e.Container.Name, len(value), state.ErrInvalid)
+		err = deny(state.ErrInvalid, "container %s: its names take %d bytes; use fewer or shorter aliases", e.Container.Name, len(value))
 	}
 	return err
 }
@@ -296,10 +296,13 @@ func (a *attaching) sync(ctx context.Context) {
 func (a *attaching) enter() error {
 	m := a.m
 	if err := a.container.Alive(); err != nil { // its PID may be another's since the request came
-		return fmt.Errorf("container %s: %w: %w", a.container.Name, err, state.ErrNotFound)
+		return deny(state.ErrNotFound, "container %s: %w", a.container.Name, err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := a.unique(); err != nil {
+		return err
+	}
 	var all []*endpoint.Endpoint
 	for i := range a.parts {
 		a.parts[i].endpoint.Created = time.Now().UTC().Truncate(time.Millisecond)
@@ -319,6 +322,29 @@ func (a *attaching) enter() error {
 		return err
 	}
 	m.log.Info("attached", "container", a.container.Name, "networks", len(a.parts), "at", a.container.String())
+	return nil
+}
+
+// unique refuses a MAC that something else on its network has.
+func (a *attaching) unique() error {
+	st := a.m.cluster.State()
+	if st == nil {
+		return errNoMember
+	}
+	for _, p := range a.parts {
+		mac, holder := p.endpoint.MAC, ""
+		if mac == macOf(p.network.Subnets[0].Gateway) {
+			holder = "the gateway"
+		}
+		for _, e := range a.m.endpoints(st, p.network) {
+			if e.MAC == mac {
+				holder = e.Name + " on node " + e.Node
+			}
+		}
+		if holder != "" {
+			return deny(state.ErrInUse, "MAC %s on network %s is that of %s; choose another", mac, p.network.Name, holder)
+		}
+	}
 	return nil
 }
 
@@ -368,7 +394,7 @@ func (m *Member) Detach(_ context.Context, name, network string) error {
 		if network != "" {
 			where = "network " + network + " of this node"
 		}
-		return refuse(fmt.Errorf("no container %q is attached to %s; see weft endpoint ls: %w", name, where, state.ErrNotFound))
+		return refuse(deny(state.ErrNotFound, "no container %q is attached to %s; see weft endpoint ls", name, where))
 	}
 	err := m.store.Remove(old...)
 	m.followLocked()

@@ -37,6 +37,9 @@ func (m *Member) segment(st *state.State, n *state.Network) (net plan.Network, o
 		return net, false
 	}
 	net = plan.Network{Name: n.Name, VNI: n.VNI, MTU: n.MTU, AllowSpoof: n.AllowSpoof}
+	if fits := m.mtu(); fits > 0 && n.MTU > fits {
+		m.problem("network %s: its MTU of %d is more than the %d that this node's underlay carries; longer packets between nodes are refused as too big", n.Name, n.MTU, fits)
+	}
 	for _, s := range n.Subnets {
 		net.Subnets = append(net.Subnets, s.Prefix)
 		net.Gateways = append(net.Gateways, s.Gateway)

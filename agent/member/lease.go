@@ -35,7 +35,7 @@ func (m *Member) reserve(ctx context.Context, id state.NetworkID, want []netip.A
 		}
 		n := st.Networks[id]
 		if n == nil {
-			return nil, fmt.Errorf("the network was removed meanwhile: %w", state.ErrNotFound)
+			return nil, deny(state.ErrNotFound, "the network was removed meanwhile")
 		}
 		got, ask, err := m.take(st, n, want)
 		if err != nil || got != nil {
@@ -55,7 +55,7 @@ func (m *Member) reserve(ctx context.Context, id state.NetworkID, want []netip.A
 			continue
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("network %s: %s: %w", n.Name, res.Pending, state.ErrExhausted)
+			return nil, deny(state.ErrExhausted, "network %s: %s", n.Name, res.Pending)
 		}
 		select {
 		case <-ctx.Done():
@@ -97,7 +97,7 @@ func (m *Member) take(st *state.State, n *state.Network, want []netip.Addr) (got
 	var missing []netip.Addr
 	for _, a := range want {
 		if holder, ok := used[a]; ok {
-			return nil, nil, fmt.Errorf("network %s: address %s is that of %s on this node; ask for another: %w", n.Name, a, holder, state.ErrInUse)
+			return nil, nil, deny(state.ErrInUse, "network %s: address %s is that of %s on this node; ask for another", n.Name, a, holder)
 		}
 		if _, ok := slices.BinarySearchFunc(held, a, netip.Addr.Compare); !ok {
 			missing = append(missing, a)

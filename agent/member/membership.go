@@ -56,11 +56,14 @@ func (m *Member) Init(ctx context.Context, r api.InitRequest) (api.JoinTokens, e
 		return api.JoinTokens{}, refuse(err)
 	}
 	var pools []state.Pool
-	size := r.PoolSize
-	if size == 0 {
-		size = 24
-	}
 	for _, p := range r.Pools {
+		size := r.PoolSize
+		if size == 0 {
+			size = 24
+			if p.Addr().Is6() {
+				size = 64
+			}
+		}
 		pools = append(pools, state.Pool{Base: p, Size: size})
 	}
 	if err := m.cluster.Init(ctx, cluster.InitOptions{Name: name, Pools: pools}); err != nil {
@@ -110,7 +113,7 @@ func (m *Member) Leave(ctx context.Context, r api.LeaveRequest) error {
 		return errNoMember
 	}
 	if !r.Force {
-		if err := m.mayLeave(); err != nil {
+		if err := m.mayLeave(ctx); err != nil {
 			return refuse(err)
 		}
 	}
@@ -140,8 +143,8 @@ func (m *Member) Leave(ctx context.Context, r api.LeaveRequest) error {
 }
 
 // mayLeave says why this node cannot leave without force, before anything is detached: nobody can be told, or the cluster would end.
-func (m *Member) mayLeave() error {
-	if _, err := m.cluster.Quorum(); err != nil && !errors.Is(err, cluster.ErrRemoved) {
+func (m *Member) mayLeave(ctx context.Context) error {
+	if err := m.led(ctx); err != nil {
 		return fmt.Errorf("%w; weft leave --force leaves without telling the others, who remove this node with weft node rm", err)
 	}
 	st := m.cluster.State()
@@ -150,9 +153,26 @@ func (m *Member) mayLeave() error {
 		return nil
 	}
 	if others := len(st.Nodes) - 1; others > 0 {
-		return fmt.Errorf("this node is the only manager, and %d other nodes would be left without one; weft node promote one of them first, or end the cluster with --force: %w", others, state.ErrDenied)
+		return deny(state.ErrDenied, "this node is the only manager, and the other nodes (%d) would be left without one; weft node promote one of them first, or end the cluster with --force", others)
 	}
-	return fmt.Errorf("this node is the last of its cluster, which would be gone with its networks; say --force: %w", state.ErrDenied)
+	return deny(state.ErrDenied, "this node is the last of its cluster, which would be gone with its networks; say --force")
+}
+
+// led waits until the cluster has a leader, as it has after an election, or until ctx ends. A removed node need not wait.
+func (m *Member) led(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	for {
+		_, err := m.cluster.Quorum()
+		if err == nil || errors.Is(err, cluster.ErrRemoved) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(again):
+		}
+	}
 }
 
 // Tokens returns the join tokens (api.Keeper).

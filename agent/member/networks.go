@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -130,7 +129,7 @@ func (m *Member) RemoveNetwork(ctx context.Context, ref string) error {
 	using := m.users(st, n)
 	m.mu.Unlock()
 	if len(using) > 0 {
-		return refuse(fmt.Errorf("network %s is in use by %s; detach them first: %w", n.Name, strings.Join(using, ", "), state.ErrInUse))
+		return refuse(deny(state.ErrInUse, "network %s is in use by %s; detach them first", n.Name, strings.Join(using, ", ")))
 	}
 	deadline := time.Now().Add(removal)
 	for {
@@ -214,7 +213,7 @@ func (m *Member) Endpoint(ctx context.Context, ref string) ([]api.Endpoint, erro
 		named = slices.DeleteFunc(all, func(e api.Endpoint) bool { return !strings.HasPrefix(e.ID, ref) })
 	}
 	if len(named) == 0 {
-		return nil, refuse(fmt.Errorf("no endpoint %q in the networks of this node; see weft endpoint ls: %w", ref, state.ErrNotFound))
+		return nil, refuse(deny(state.ErrNotFound, "no endpoint %q in the networks of this node; see weft endpoint ls", ref))
 	}
 	return named, nil
 }

@@ -3,7 +3,6 @@ package member
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/weftnet/weft/agent/api"
@@ -104,10 +103,10 @@ func (m *Member) RemoveMember(ctx context.Context, ref string, force bool) error
 		return err
 	}
 	if n.ID == m.cluster.ID() {
-		return refuse(fmt.Errorf("%s is this node; weft leave ends its membership: %w", n.Name, state.ErrDenied))
+		return refuse(deny(state.ErrDenied, "%s is this node; weft leave ends its membership", n.Name))
 	}
 	if status := m.status(st)[n.ID]; status != api.NodeDown && !force {
-		return refuse(fmt.Errorf("node %s is %s; run weft leave there, or remove it with --force: %w", n.Name, status, state.ErrInUse))
+		return refuse(deny(state.ErrInUse, "node %s is %s; run weft leave there, or remove it with --force", n.Name, status))
 	}
 	_, err = m.propose(ctx, state.Command{RemoveNode: &state.RemoveNode{ID: n.ID}})
 	return err

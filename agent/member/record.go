@@ -36,9 +36,15 @@ func decode(value []byte) (r record, err error) {
 	if err := json.Unmarshal(value, &r); err != nil {
 		return r, err
 	}
+	names := append([]string{r.Name}, r.Aliases...)
+	for _, optional := range []string{r.Hostname, r.Service} {
+		if optional != "" {
+			names = append(names, optional)
+		}
+	}
 	switch {
-	case r.Name == "":
-		err = fmt.Errorf("no name")
+	case slices.ContainsFunc(names, func(name string) bool { return !nameForm.MatchString(name) }):
+		err = fmt.Errorf("names %q", names) // they go to terminals and into hosts files
 	case r.MAC == 0 || r.MAC.IsGroup():
 		err = fmt.Errorf("MAC %s", r.MAC)
 	case len(r.Addresses) == 0:
@@ -78,8 +84,11 @@ type remote struct {
 	hidden bool
 }
 
-// remotes returns the endpoints of other nodes in a network. What a node says beyond its lease, or what an older endpoint has already,
-// is left out and shown as a problem.
+// byRight reports whether the endpoint's MAC is the one that follows from its address, which its node leases: nobody else can have it.
+func (r *record) byRight() bool { return r.MAC == macOf(r.Addresses[0]) }
+
+// remotes returns the endpoints of other nodes in a network. What a node says beyond its lease is left out and shown as a problem, and so
+// is a MAC that the gateway, an endpoint here, or one with a better claim has: by right before by wish, then the older one.
 func (m *Member) remotes(st *state.State, n *state.Network) []remote {
 	if m.gossip.Load() == nil || !m.entered[n.ID] {
 		return nil
@@ -108,9 +117,15 @@ func (m *Member) remotes(st *state.State, n *state.Network) []remote {
 		all = append(all, remote{rec, r.Key, owner, r.Hidden})
 	}
 	slices.SortFunc(all, func(a, b remote) int {
+		if a.byRight() != b.byRight() {
+			if a.byRight() {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.id, b.id))
 	})
-	macs, mine := make(map[frame.MAC]string), st.Lease(n.ID, m.cluster.ID())
+	macs, mine := map[frame.MAC]string{macOf(n.Subnets[0].Gateway): "the gateway"}, st.Lease(n.ID, m.cluster.ID())
 	for _, e := range m.store.In(n.ID) {
 		if _, ok := within(mine, e.Addresses); ok {
 			macs[e.MAC] = e.Container.Name

@@ -37,10 +37,12 @@ func TestRecordIsReadBack(t *testing.T) {
 func TestFaultyRecordsAreRefused(t *testing.T) {
 	for text, part := range map[string]string{
 		`{`: "unexpected end",
-		`{"m":"02:42:0a:00:00:02","a":["10.0.0.2"]}`:         "no name",
-		`{"n":"c","m":"01:42:0a:00:00:02","a":["10.0.0.2"]}`: "MAC",
-		`{"n":"c","m":"02:42:0a:00:00:02"}`:                  "no addresses",
-		`{"n":"c","m":"02:42:0a:00:00:02","a":["10.0.0"]}`:   "10.0.0",
+		`{"m":"02:42:0a:00:00:02","a":["10.0.0.2"]}`:                   "names",
+		`{"n":"c\u001b[2J","m":"02:42:0a:00:00:02","a":["10.0.0.2"]}`:  "names",
+		`{"n":"c","l":[" "],"m":"02:42:0a:00:00:02","a":["10.0.0.2"]}`: "names",
+		`{"n":"c","m":"01:42:0a:00:00:02","a":["10.0.0.2"]}`:           "MAC",
+		`{"n":"c","m":"02:42:0a:00:00:02"}`:                            "no addresses",
+		`{"n":"c","m":"02:42:0a:00:00:02","a":["10.0.0"]}`:             "10.0.0",
 	} {
 		if _, err := decode([]byte(text)); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s: %v, expected %q", text, err, part)
@@ -73,6 +75,16 @@ func TestAddressOutsideTheLeaseIsNamed(t *testing.T) {
 		if ok != (c.bad == "") || !ok && bad.String() != c.bad {
 			t.Errorf("%v within %v: %v, %v; expected %q", c.addrs, c.lease, bad, ok, c.bad)
 		}
+	}
+}
+
+func TestMACIsByRightIfItFollowsFromTheAddress(t *testing.T) {
+	r := record{MAC: 0x02420a000002, Addresses: addrs("10.0.0.2", "fd00::9")}
+	if !r.byRight() {
+		t.Errorf("%s of %v is by wish", r.MAC, r.Addresses)
+	}
+	if r.MAC++; r.byRight() {
+		t.Errorf("%s of %v is by right", r.MAC, r.Addresses)
 	}
 }
 

@@ -2,6 +2,7 @@ package member
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/weftnet/weft/agent/api"
@@ -34,4 +35,15 @@ func refuse(err error) error {
 		}
 	}
 	return err
+}
+
+// fault is a sentence for a person that is one of state's sentinels to a program.
+type fault struct{ kind, err error }
+
+func (f *fault) Error() string   { return f.err.Error() }
+func (f *fault) Unwrap() []error { return []error{f.kind, f.err} }
+
+// deny returns an error of that kind, whose text is as fmt.Errorf makes it.
+func deny(kind error, format string, args ...any) error {
+	return &fault{kind, fmt.Errorf(format, args...)}
 }

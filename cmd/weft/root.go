@@ -24,7 +24,7 @@ func newRoot() *cobra.Command {
 made once and present everywhere, containers attached with one command. It needs /dev/net/tun and nothing else of the kernel.
 
 An agent on each node does the work (weft agent); the other commands ask it over its unix socket. That is $WEFT_SOCKET if it
-is set, otherwise $XDG_RUNTIME_DIR/weft.sock or /run/weft.sock.`,
+is set, otherwise /run/weft.sock for root and $XDG_RUNTIME_DIR/weft.sock for others.`,
 		Example: `  weft agent                                      # on each node, as root or as yourself
   weft init                                       # on the first; prints what to run on the others
   weft network create web
@@ -106,10 +106,13 @@ func given(args []string) string {
 	return fmt.Sprintf("arguments %q", args)
 }
 
-// defaultSocket is where the agent of this user listens.
+// defaultSocket is where the agent of this user listens. Root's is a service of the system: it does not listen in a session's directory.
 func defaultSocket() string {
 	if path := os.Getenv("WEFT_SOCKET"); path != "" {
 		return path
+	}
+	if systemRoot() {
+		return systemSocket
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "weft.sock")
@@ -120,14 +123,21 @@ func defaultSocket() string {
 // systemSocket is where root's agent listens.
 const systemSocket = "/run/weft.sock"
 
+// ofRoot is where root's services keep their data.
+const ofRoot = "/var/lib"
+
+// systemRoot reports whether this is the system's root. Root of a user namespace only (podman unshare, nsenter --user) is refused in
+// ofRoot, and still is the user in all else.
+func systemRoot() bool {
+	return os.Geteuid() == 0 && !errors.Is(unix.Faccessat(unix.AT_FDCWD, ofRoot, unix.W_OK, unix.AT_EACCESS), unix.EACCES)
+}
+
 // defaultDataDir is where this user's node keeps what it must not forget.
 func defaultDataDir() string {
 	if dir := os.Getenv("WEFT_DATA_DIR"); dir != "" {
 		return dir
 	}
-	const ofRoot = "/var/lib"
-	// Root of a user namespace only (podman unshare, nsenter --user) is refused there, and still is the user in all else.
-	if os.Geteuid() == 0 && !errors.Is(unix.Faccessat(unix.AT_FDCWD, ofRoot, unix.W_OK, unix.AT_EACCESS), unix.EACCES) {
+	if systemRoot() {
 		return filepath.Join(ofRoot, "weft")
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {

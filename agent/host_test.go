@@ -1,7 +1,6 @@
 package agent_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -228,26 +226,8 @@ type node struct {
 	cfg          config
 	file, socket string
 	cmd          *lab.Cmd
-	log          *journal
+	log          *lab.Journal
 	ended        chan struct{}
-}
-
-// journal is what an agent has said so far.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 const patience = 20 * time.Second // for what takes milliseconds on an idle machine
@@ -297,7 +277,7 @@ func (n *node) write(cfg config) {
 func (n *node) exec() {
 	n.t.Helper()
 	cmd, ended := n.site.Command("/proc/self/exe", n.file, n.socket), make(chan struct{})
-	n.log = &journal{}
+	n.log = &lab.Journal{}
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	cmd.Env = append(os.Environ(), agentRole+"=1")
 	lab.Must(n.t, cmd.Start())

@@ -88,7 +88,7 @@ func tcpBad(kernel bool) string {
 func record(t *testing.T, s site, traffic func()) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "wire.pcap")
-	said := &journal{}
+	said := &lab.Journal{}
 	c := s.Command("tcpdump", "-Z", "root", "-ni", "eth0", "-s0", "-B", "65536", "-U", "-w", file)
 	c.Stderr = said
 	lab.Must(t, c.Start())

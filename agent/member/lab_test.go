@@ -1,7 +1,6 @@
 package member_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -80,24 +78,6 @@ func newLAN(t testing.TB) *lan {
 	return l
 }
 
-// journal is what an agent has said so far.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // node is a host with an agent.
 type node struct {
 	*api.Client
@@ -108,7 +88,7 @@ type node struct {
 	place
 	disk  int // a process in whose mount namespace the data directory is a small disk of its own; 0 for none
 	cmd   *lab.Cmd
-	log   *journal
+	log   *lab.Journal
 	ended chan struct{}
 }
 
@@ -149,7 +129,7 @@ func (n *node) start() {
 	if n.disk != 0 {
 		cmd = n.Command("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", n.disk), exe)
 	}
-	n.log = &journal{}
+	n.log = &lab.Journal{}
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	cmd.Env = append(os.Environ(), agentRole+"="+string(options))
 	lab.Must(n.t, cmd.Start())

@@ -54,42 +54,35 @@ func refuse(kind error, format string, args ...any) error {
 
 // Network returns the network of that name, ID, or unique beginning of an ID, in this order.
 func (s *State) Network(ref string) (*Network, error) {
-	var byID []*Network
-	for id, n := range s.Networks {
-		if n.Name == ref {
-			return n, nil
-		}
-		if ref != "" && strings.HasPrefix(id.String(), ref) {
-			byID = append(byID, n)
-		}
-	}
-	switch len(byID) {
-	case 0:
-		return nil, refuse(ErrNotFound, "no network has the name or ID %q; see weft network ls", ref)
-	case 1:
-		return byID[0], nil
-	}
-	return nil, refuse(ErrInvalid, "%d networks have an ID that begins with %q; give more of it", len(byID), ref)
+	return find(s.Networks, ref, "network", func(n *Network) string { return n.Name })
 }
 
 // NodeByRef returns the node of that name, ID, or unique beginning of an ID, in this order.
 func (s *State) NodeByRef(ref string) (*Node, error) {
-	var byID []*Node
-	for id, n := range s.Nodes {
-		if n.Name == ref {
-			return n, nil
+	return find(s.Nodes, ref, "node", func(n *Node) string { return n.Name })
+}
+
+// find does the work of both.
+func find[ID interface {
+	comparable
+	String() string
+}, T any](all map[ID]*T, ref, what string, name func(*T) string) (*T, error) {
+	var byID []*T
+	for id, v := range all {
+		if name(v) == ref {
+			return v, nil
 		}
 		if ref != "" && strings.HasPrefix(id.String(), ref) {
-			byID = append(byID, n)
+			byID = append(byID, v)
 		}
 	}
 	switch len(byID) {
 	case 0:
-		return nil, refuse(ErrNotFound, "no node has the name or ID %q; see weft node ls", ref)
+		return nil, refuse(ErrNotFound, "no %s has the name or ID %q; see weft %s ls", what, ref, what)
 	case 1:
 		return byID[0], nil
 	}
-	return nil, refuse(ErrInvalid, "%d nodes have an ID that begins with %q; give more of it", len(byID), ref)
+	return nil, refuse(ErrInvalid, "%d %ss have an ID that begins with %q; give more of it", len(byID), what, ref)
 }
 
 // Managers returns the managers, ordered by ID.

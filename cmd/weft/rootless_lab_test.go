@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -75,25 +74,7 @@ type user struct {
 	env    []string
 	engine []string // how the user's commands get into an engine's user namespace, if they do
 	agent  *lab.Cmd
-	said   *journal
-}
-
-// journal is what an agent has said so far.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
+	said   *lab.Journal
 }
 
 // users makes a user on each of some hosts, which share a wire. When the test ends, nothing may be left of what they did.
@@ -198,7 +179,7 @@ func (u *user) weft(args ...string) string {
 // start runs the user's agent and waits until it answers.
 func (u *user) start() {
 	u.t.Helper()
-	u.said = &journal{}
+	u.said = &lab.Journal{}
 	u.agent = u.command(u.binary, "agent", "--log-level", "debug")
 	u.agent.Stdout, u.agent.Stderr = u.said, u.said
 	lab.Must(u.t, u.agent.Start())

@@ -82,7 +82,6 @@ type Member struct {
 	busy     map[state.NetworkID]int // attachments under way
 	gossiped chan struct{}           // closed when gossip's Run has ended
 	entered  map[state.NetworkID]bool
-	plan     *plan.Config                      // as last applied
 	problems []string                          // what could not be made true
 	giving   map[state.NetworkID]chan struct{} // closed when addresses of the network are given back
 	doubtful map[state.NetworkID][]netip.Addr  // that were given back, but nobody said so: they may yet be another's
@@ -154,17 +153,18 @@ func (m *Member) Run(ctx context.Context) error {
 	tick := time.NewTicker(audit)
 	defer tick.Stop()
 	for running := true; running; {
-		changed := m.cluster.Changed()
+		changed, began := m.cluster.Changed(), time.Now()
 		heard := m.follow()
+		rest := max(settle, time.Since(began)) // at most half of a core, however much changes
 		select {
 		case <-ctx.Done():
 			running = false
 		case <-ended:
 			running = false
 		case <-changed:
-			m.pause(ctx)
+			pause(ctx, rest)
 		case <-heard:
-			m.pause(ctx)
+			pause(ctx, rest)
 		case <-m.wake:
 		case <-tick.C:
 		}
@@ -179,10 +179,10 @@ func (m *Member) Run(ctx context.Context) error {
 	return err
 }
 
-func (m *Member) pause(ctx context.Context) {
+func pause(ctx context.Context, rest time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(settle):
+	case <-time.After(rest):
 	}
 }
 
@@ -224,7 +224,6 @@ func (m *Member) followLocked() <-chan struct{} {
 
 // apply hands the data plane a plan.
 func (m *Member) apply(p *plan.Config) {
-	m.plan = p
 	if err := m.cfg.Plane.Apply(p); err != nil {
 		m.log.Debug("not everything could be attached", "error", err) // shown with each port
 	}

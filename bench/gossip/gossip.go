@@ -33,14 +33,14 @@ const (
 
 // Options says what to measure. Default returns the usual ones.
 type Options struct {
-	Nodes   []int         `json:"nodes"`   // sizes of the clusters
-	Records int           `json:"records"` // that each node has
-	Puts    int           `json:"puts"`    // measured while nothing else happens
-	Idle    time.Duration `json:"idle"`    // how long the idle cluster's traffic is counted
-	Churn   time.Duration `json:"churn"`   // how long nodes join, leave and crash
-	Every   time.Duration `json:"every"`   // between two of these
-	Rate    float64       `json:"rate"`    // puts per second meanwhile
-	Limit   time.Duration `json:"limit"`   // after which a put counts as missed
+	Nodes   []int         `json:"nodes"`    // sizes of the clusters
+	Records int           `json:"records"`  // that each node has
+	Puts    int           `json:"puts"`     // measured while nothing else happens
+	Idle    time.Duration `json:"idle_ns"`  // how long the idle cluster's traffic is counted
+	Churn   time.Duration `json:"churn_ns"` // how long nodes join, leave and crash
+	Every   time.Duration `json:"every_ns"` // between two of these
+	Rate    float64       `json:"rate"`     // puts per second meanwhile
+	Limit   time.Duration `json:"limit_ns"` // after which a put counts as missed
 	Link    simnet.Link   `json:"link"`
 	Seed    uint64        `json:"seed"`
 	Clock   string        `json:"clock"` // Virtual or Real

@@ -27,11 +27,11 @@ import (
 
 // Link is what happens between every two nodes.
 type Link struct {
-	Latency   time.Duration // one way
-	Jitter    time.Duration // up to this much more, drawn for each packet; packets overtake each other by it
-	Loss      float64       // share of the packets that vanish; of a stream's chunks, that come late
-	Duplicate float64       // share that arrives twice, the second time with a delay of its own
-	Reorder   float64       // share that takes up to three times longer, so that later ones overtake it
+	Latency   time.Duration `json:"latency_ns"` // one way
+	Jitter    time.Duration `json:"jitter_ns"`  // up to this much more, drawn for each packet; packets overtake each other by it
+	Loss      float64       `json:"loss"`       // share of the packets that vanish; of a stream's chunks, that come late
+	Duplicate float64       `json:"duplicate"`  // share that arrives twice, the second time with a delay of its own
+	Reorder   float64       `json:"reorder"`    // share that takes up to three times longer, so that later ones overtake it
 }
 
 // Counters is what the nodes at one address have sent and received, over all their lives.

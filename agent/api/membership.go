@@ -3,6 +3,8 @@ package api
 import (
 	"net/netip"
 	"time"
+
+	"github.com/weftnet/weft/gossip"
 )
 
 // InitRequest makes a cluster, with this node as its first manager (POST /v1/cluster/init).
@@ -46,6 +48,9 @@ type Cluster struct {
 	Pools    []Pool    `json:"pools"`
 	KeyEpoch uint64    `json:"key_epoch"` // of the gossip key in use
 	Rotating bool      `json:"rotating"`  // a rotation of keys is under way
+
+	Refused map[string]uint64 `json:"refused"` // connections and requests at this node's API port, by reason
+	Gossip  *gossip.Stats     `json:"gossip,omitempty"`
 }
 
 // Pool is a range that default subnets are cut from.

@@ -1,6 +1,8 @@
 package member_test
 
 import (
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -74,4 +76,32 @@ func TestNetworkInUseIsNotRemoved(t *testing.T) {
 	}
 	lab.Must(t, b.Detach(t.Context(), "c1"))
 	lab.Must(t, a.RemoveNetwork(t.Context(), "net1"))
+}
+
+func TestGarbageAtTheNodePortIsRefusedAndShown(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	nodes := newLAN(t).cluster("a", "b")
+	a, b := nodes[0], nodes[1]
+	before, err := a.Cluster(t.Context())
+	lab.Must(t, err)
+	lab.Must(t, b.Do(func() error {
+		c, err := net.Dial("tcp", netip.AddrPortFrom(a.addr, 7373).String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+		return err
+	}))
+	a.eventually("it is counted", func() error {
+		now, err := a.Cluster(t.Context())
+		if err == nil && now.Refused["handshake"] <= before.Refused["handshake"] {
+			err = errorf("refused: %v", now.Refused)
+		}
+		return err
+	})
+	if before.Gossip == nil || before.Gossip.Received == nil {
+		t.Errorf("gossip's counters are not shown: %+v", before)
+	}
 }

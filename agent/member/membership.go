@@ -31,6 +31,11 @@ func (m *Member) Cluster(context.Context) (api.Cluster, error) {
 	c := api.Cluster{
 		ID: st.Cluster.ID, Created: st.Cluster.Created, Node: m.cluster.ID().String(), Index: st.Index, Nodes: len(st.Nodes),
 		Managers: len(st.Managers()), KeyEpoch: st.Cluster.Gossip.Primary, Rotating: len(st.Cluster.Gossip.Keys) > 1,
+		Refused: m.cluster.Refused(),
+	}
+	if g := m.gossip.Load(); g != nil {
+		stats := g.Stats()
+		c.Gossip = &stats
 	}
 	if self := st.Nodes[m.cluster.ID()]; self != nil {
 		c.Role = string(self.Role)

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,9 +24,11 @@ func newCluster() *cobra.Command {
 func newClusterInfo() *cobra.Command {
 	var q question
 	c := &cobra.Command{
-		Use:     "info",
-		Short:   "Show the cluster as this node sees it",
-		Long:    `Show the cluster as this node sees it: its managers, whether they have a quorum, and its keys.`,
+		Use:   "info",
+		Short: "Show the cluster as this node sees it",
+		Long: `Show the cluster as this node sees it: its managers, whether they have a quorum, its keys, and what this node has refused
+of others: connections and requests at its API port, gossip's messages and records, each by reason. With --json also
+gossip's traffic and queues.`,
 		Example: "  weft cluster info\n  weft cluster info --json | jq .quorum",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -46,11 +50,35 @@ func newClusterInfo() *cobra.Command {
 				}
 				t.row("keys", keys)
 				t.row("state", info.Index)
+				showRefused(t, info)
 			})
 		},
 	}
 	q.flags(c)
 	return c
+}
+
+// showRefused prints what this node has refused of others, by reason.
+func showRefused(t *table, info api.Cluster) {
+	var gossiped map[string]uint64
+	if info.Gossip != nil {
+		gossiped = info.Gossip.Refused
+	}
+	if total(info.Refused)+total(gossiped) == 0 {
+		return
+	}
+	t.section("Refused")
+	t.row("WHERE", "REASON", "TIMES")
+	for _, from := range []struct {
+		where  string
+		counts map[string]uint64
+	}{{"node API", info.Refused}, {"gossip", gossiped}} {
+		for _, reason := range slices.Sorted(maps.Keys(from.counts)) {
+			if n := from.counts[reason]; n > 0 {
+				t.row(from.where, reason, n)
+			}
+		}
+	}
 }
 
 // showCluster prints what weft status has of the cluster too.

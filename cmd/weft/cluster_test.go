@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -13,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/gossip"
+	"github.com/weftnet/weft/internal/lab"
 )
 
 func TestListsAreTables(t *testing.T) {
@@ -470,6 +473,23 @@ func TestTheEnvironmentNamesTheAgentAndItsData(t *testing.T) {
 		}
 		if got := defaultDataDir(); got != c.data {
 			t.Errorf("%v: data in %s, expected %s", c.env, got, c.data)
+		}
+	}
+}
+
+func TestWhatIsRefusedIsShownByReason(t *testing.T) {
+	for want, info := range map[string]api.Cluster{
+		"": {Refused: map[string]uint64{"denied": 0}},
+		"\nRefused\nWHERE     REASON  TIMES\nnode API  denied  2\ngossip    stale   7\n": {
+			Refused: map[string]uint64{"denied": 2, "full": 0}, Gossip: &gossip.Stats{Refused: map[string]uint64{"stale": 7}},
+		},
+	} {
+		var out bytes.Buffer
+		tab := &table{columned(&out)}
+		showRefused(tab, info)
+		lab.Must(t, tab.w.Flush())
+		if out.String() != want {
+			t.Errorf("%+v is shown as %q, expected %q", info, out.String(), want)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -294,7 +295,7 @@ func TestAttachingAndDetachingLeaksNothing(t *testing.T) {
 	}
 	b.eventually("as many files are open as before", func() error {
 		if now := b.files(); now > fds+3 { // connections of this test's and other nodes' come and go
-			return errorf("%d are, %d were", now, fds)
+			return errorf("%d are, %d were: %v", now, fds, b.open())
 		}
 		return nil
 	})
@@ -315,9 +316,28 @@ func (n *node) goroutines() int {
 	return strings.Count(n.log.String(), "\ngoroutine ")
 }
 
-// files returns how many files the agent has open.
+// open returns what the agent's open files are, with how often.
+func (n *node) open() map[string]int {
+	n.t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", n.cmd.Process.Pid)
+	all, err := os.ReadDir(dir)
+	lab.Must(n.t, err)
+	kinds := make(map[string]int)
+	for _, f := range all {
+		target, err := os.Readlink(filepath.Join(dir, f.Name()))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		kind, _, _ := strings.Cut(target, ":[")
+		kinds[kind]++
+	}
+	return kinds
+}
+
+// files returns how many files the agent has open; those that wait for a collection soon not.
 func (n *node) files() int {
 	n.t.Helper()
+	lab.Must(n.t, n.cmd.Process.Signal(unix.SIGUSR1))
 	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.cmd.Process.Pid))
 	lab.Must(n.t, err)
 	return len(all)

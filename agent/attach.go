@@ -85,7 +85,7 @@ func wantOf(net *plan.Network, e *plan.Endpoint) want {
 			w.device.Addresses = append(w.device.Addresses, net.Prefix(a))
 		}
 		for _, r := range e.Routes {
-			w.device.Routes = append(w.device.Routes, tap.Route{Dst: r.To, Via: r.Via})
+			w.device.Routes = append(w.device.Routes, tap.Route{Dst: r.To, Via: r.Via, Metric: r.Metric})
 		}
 	}
 	w.key = fmt.Sprint(w.vni, w.network, w.name, w.device)

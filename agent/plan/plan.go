@@ -11,6 +11,7 @@ package plan
 import (
 	"net/netip"
 
+	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/stack/frame"
 	"github.com/weftnet/weft/vxlan"
 )
@@ -21,6 +22,7 @@ type Config struct {
 	Underlay Underlay
 	Threads  int // forwarding threads; 0 = by cores
 	Networks []Network
+	Foreign  []netip.Prefix // subnets of the cluster's networks, also of those that this node takes no part in: no way out leads there
 }
 
 // Underlay is where this node's tunnel ends.
@@ -38,6 +40,7 @@ type Network struct {
 	Gateways   []netip.Addr // Gateways[i] is that of Subnets[i]
 	MTU        int          // 0 = computed from the underlay
 	AllowSpoof bool         // containers may send from MACs and addresses that are not theirs
+	Egress     Egress       // what containers reach outside of it
 	Endpoints  []Endpoint
 	Remotes    []Remote
 	VTEPs      []netip.Addr
@@ -54,6 +57,16 @@ func (n *Network) Prefix(addr netip.Addr) netip.Prefix {
 	return netip.Prefix{}
 }
 
+// Egress says what the containers of a network reach outside of it.
+type Egress string
+
+// The kinds of egress. The subnets of other networks and the agent's own sockets are reached with none of them.
+const (
+	EgressInternet Egress = "internet" // all that the host reaches, and the host itself, but no link-local addresses; the default
+	EgressFull     Egress = "full"     // link-local addresses too, such as a cloud's metadata service
+	EgressNone     Egress = "none"     // nothing; that of an internal network
+)
+
 // Endpoint is a container of this node. Exactly one of NetNS, PID and Bridge is set. Endpoints behind the same bridge are
 // on one network and share one port; what concerns the port (Interface, Queues, Persistent) is the same in all of them.
 type Endpoint struct {
@@ -67,6 +80,7 @@ type Endpoint struct {
 	Routes     []Route
 	Queues     int
 	Persistent bool
+	Names      dns.Names
 	Muted      bool // its interface is kept as it is, but it owns nothing: what it sends is dropped, and it gets nothing
 }
 
@@ -78,8 +92,9 @@ type Bridge struct {
 
 // Route is a route that the container gets.
 type Route struct {
-	To  netip.Prefix
-	Via netip.Addr
+	To     netip.Prefix
+	Via    netip.Addr
+	Metric int // as the kernel's; 0 is its default
 }
 
 // Remote is a container of another node.
@@ -88,4 +103,6 @@ type Remote struct {
 	MAC       frame.MAC
 	Addresses []netip.Addr
 	VTEP      netip.Addr
+	Names     dns.Names
+	Hidden    bool // its node does not answer: it keeps its address, and no name leads to it
 }

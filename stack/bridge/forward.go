@@ -27,7 +27,7 @@ func (l *Lane) forward(p *Port, f *frame.Frame) drop.Reason {
 	d := w.to
 	switch {
 	case d == nil && w.dst == t.gateway.MAC:
-		return drop.NoRouter
+		return t.toRouter(p, f)
 	case d == nil:
 		return l.flood(t, p, f, t.statics)
 	case d.port == p:
@@ -51,6 +51,9 @@ func (l *Lane) flood(t *Table, from *Port, f *frame.Frame, peers []*vxlan.Peer) 
 		}
 	}
 	if copies == 0 {
+		if t.router != nil && forRouters(f) {
+			return drop.None // and it needs no telling
+		}
 		return drop.NoRoute
 	}
 	if copies > 1 { // of the same bytes: completed for one receiver, the checksum must be so for those that have the frame already
@@ -95,26 +98,7 @@ func (l *Lane) toPort(p *Port, f *frame.Frame) {
 		l.gro.Add(f, p)
 		return
 	}
-	// Cut at the sender's own size: the device may be plain, but it is as near as the sender.
-	size := f.End - int(f.L3)
-	if frame.CutSpace(f, size, 0) > cutSpace { // thousands of tiny segments, each of which would cost a write
-		p.Drops.Add(drop.TooLarge, wireFrames(f))
-		return
-	}
-	if l.scratch == nil {
-		l.scratch = make([]byte, cutSpace) // once, on hosts without offloads
-	}
-	segs, _, reason := frame.Cut(f, size, nil, l.scratch, l.segs[:0])
-	l.segs = segs[:0]
-	if reason != drop.None {
-		p.Drops.Add(reason, wireFrames(f))
-		return
-	}
-	whole := frame.Offload{Checksum: frame.Verified}
-	for i := range segs {
-		parts := [2][]byte{segs[i].Header, segs[i].Payload}
-		p.Deliver(&whole, parts[:], 1)
-	}
+	l.cutter.deliver(p, f)
 }
 
 // answerWith delivers the reply of n bytes that was just written to the lane's reply buffer.

@@ -56,8 +56,7 @@ type Lane struct {
 	used     int
 	frame    frame.Frame
 	reply    [frame.Headroom + replyLen]byte
-	scratch  []byte // headers of superframes cut for a port that does not take them
-	segs     []frame.Segment
+	cutter   cutter
 
 	// What the last frame led to: frames come in runs.
 	last    way

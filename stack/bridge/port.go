@@ -58,8 +58,12 @@ func (p *Port) Joins() frame.Joins { return p.joins }
 
 // Deliver writes one frame, joined from n, to the port's device.
 func (p *Port) Deliver(o *frame.Offload, parts [][]byte, n int) {
+	bytes := 0
+	for _, b := range parts {
+		bytes += len(b)
+	}
 	if n == 1 && o.GSO != frame.GSONone { // a superframe as it came, which is as many as its sender meant
-		n = segments(o, parts[0])
+		n = segments(o, parts[0], bytes)
 	}
 	if p.net.Tap.Enabled() {
 		p.net.Tap.Frame(capture.Where{Network: p.Network, Port: p.Name, Out: true}, o, parts)
@@ -69,22 +73,18 @@ func (p *Port) Deliver(o *frame.Offload, parts [][]byte, n int) {
 		p.refuse(errno, n)
 		return
 	}
-	bytes := 0
-	for _, b := range parts {
-		bytes += len(b)
-	}
 	p.TxFrames.Add(uint64(n))
 	p.TxBytes.Add(uint64(bytes))
 	p.TxWrites.Add(1)
 }
 
-// segments returns how many frames the superframe b is on the wire.
-func segments(o *frame.Offload, b []byte) int {
+// segments returns how many frames a superframe of n bytes is on the wire. Its headers are in b.
+func segments(o *frame.Offload, b []byte, n int) int {
 	header := int(o.Start) + 8
 	if o.GSO != frame.GSOUDP {
 		header = int(o.Start) + int(b[o.Start+12]>>4)*4
 	}
-	return max((len(b)-header+int(o.Size)-1)/int(o.Size), 1)
+	return max((n-header+int(o.Size)-1)/int(o.Size), 1)
 }
 
 // refuse counts n frames that the device did not take.
@@ -110,10 +110,13 @@ func (p *Port) lost() {
 }
 
 // takes reports whether the device takes f as it is.
-func (p *Port) takes(f *frame.Frame) bool {
-	switch f.GSO {
+func (p *Port) takes(f *frame.Frame) bool { return p.takesAs(&f.Offload) }
+
+// takesAs reports whether the device takes frames in the state o.
+func (p *Port) takesAs(o *frame.Offload) bool {
+	switch o.GSO {
 	case frame.GSONone:
-		return !p.plain || f.Checksum != frame.Partial
+		return !p.plain || o.Checksum != frame.Partial
 	case frame.GSOTCP4:
 		return p.joins&frame.JoinTCP4 != 0
 	case frame.GSOTCP6:

@@ -42,6 +42,7 @@ type Config struct {
 	MTU       int  // largest inner IP packet that may enter a tunnel, in bytes
 	Spoof     bool // containers may send from any address
 	Gateway   Gateway
+	Router    Router // takes what is for the gateway; nil: the network has none
 	Ports     []*Port
 	Endpoints []Endpoint
 	Statics   []*vxlan.Peer // peers that may also speak for MACs that nobody owns, and that get what is for unknown ones
@@ -52,6 +53,7 @@ type Table struct {
 	mtu       int
 	spoof     bool
 	gateway   Gateway
+	router    Router
 	ports     []*Port
 	peers     map[*vxlan.Peer]bool // true for static ones
 	flood     []*vxlan.Peer        // all peers, in a fixed order
@@ -73,7 +75,7 @@ type station struct {
 // Compile makes the table for a configuration.
 func Compile(c Config) *Table {
 	t := &Table{
-		mtu: c.MTU, spoof: c.Spoof, gateway: c.Gateway, ports: slices.Clone(c.Ports), statics: slices.Clone(c.Statics),
+		mtu: c.MTU, spoof: c.Spoof, gateway: c.Gateway, router: c.Router, ports: slices.Clone(c.Ports), statics: slices.Clone(c.Statics),
 		peers:     make(map[*vxlan.Peer]bool),
 		stations:  make(map[frame.MAC]*station, len(c.Endpoints)),
 		neighbors: make(map[netip.Addr]*station, 2*len(c.Endpoints)),

@@ -33,6 +33,14 @@ const (
 	NoRouter       // for the gateway, on a network without a router
 	TooBig         // larger than the MTU of the way to its destination; ICMP told the sender where it could
 
+	// Frames for the router.
+	TTLExpired   // its TTL or hop limit ends at the gateway; ICMP told the sender
+	Forbidden    // what it asks for is not allowed from this network; ICMP told the sender
+	NotForwarded // a protocol, or a kind of packet, that is not taken out of a network
+	FlowLimit    // its container has as many flows as it may
+	RouterBusy   // the router had no room for it
+	RouterFault  // the router failed on it, and is being made anew
+
 	// Frames from the underlay.
 	BadVXLAN        // header cut off, I flag unset, or reserved flags that change the format
 	UnknownVNI      // no network here has this VNI
@@ -67,6 +75,12 @@ var names = [NumReasons]string{
 	NoRoute:         "no-route",
 	NoRouter:        "no-router",
 	TooBig:          "too-big",
+	TTLExpired:      "ttl-expired",
+	Forbidden:       "forbidden",
+	NotForwarded:    "not-forwarded",
+	FlowLimit:       "flow-limit",
+	RouterBusy:      "router-busy",
+	RouterFault:     "router-fault",
 	BadVXLAN:        "bad-vxlan",
 	UnknownVNI:      "unknown-vni",
 	UnknownVTEP:     "unknown-vtep",

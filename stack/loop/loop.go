@@ -103,11 +103,7 @@ func (l *Loop) watch(fd int) error {
 // Add starts serving s. It returns when the loop knows it; after Run has ended it returns ErrClosed.
 func (l *Loop) Add(s Source) error {
 	var err error
-	if e := l.Do(func() {
-		if err = l.watch(s.FD()); err == nil {
-			l.sources[int32(s.FD())] = s
-		}
-	}); e != nil {
+	if e := l.Do(func() { err = l.Serve(s) }); e != nil {
 		return e
 	}
 	return err
@@ -132,14 +128,9 @@ func (l *Loop) forget(s Source) {
 // thread holds nothing that it had read from tables before.
 func (l *Loop) Do(fn func()) error {
 	ran := make(chan struct{})
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return ErrClosed
+	if err := l.Post(func() { fn(); close(ran) }); err != nil {
+		return err
 	}
-	l.tasks = append(l.tasks, func() { fn(); close(ran) })
-	l.mu.Unlock()
-	l.poke()
 	select {
 	case <-ran:
 		return nil
@@ -152,6 +143,32 @@ func (l *Loop) Do(fn func()) error {
 		return ErrClosed
 	}
 }
+
+// Post has fn run on the loop's thread between two rounds, and does not wait for it. Unlike Do it may be called on that thread itself.
+// After the loop has ended it returns ErrClosed, and fn never runs.
+func (l *Loop) Post(fn func()) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.tasks = append(l.tasks, fn)
+	l.mu.Unlock()
+	l.poke()
+	return nil
+}
+
+// Serve is Add for the loop's own thread, in a Source's Ready or in a function given to Post.
+func (l *Loop) Serve(s Source) error {
+	err := l.watch(s.FD())
+	if err == nil {
+		l.sources[int32(s.FD())] = s
+	}
+	return err
+}
+
+// Forget is Remove for the loop's own thread.
+func (l *Loop) Forget(s Source) { l.forget(s) }
 
 // poke wakes the loop, unless it has ended: its descriptor's number may by then be somebody else's.
 func (l *Loop) poke() {

@@ -69,7 +69,7 @@ func place(cfg Config) error {
 		return fmt.Errorf("set it up: %w", err)
 	}
 	for _, r := range cfg.Routes {
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(r.Dst.Masked())}
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(r.Dst.Masked()), Priority: r.Metric}
 		if r.Via.IsValid() {
 			route.Gw = r.Via.AsSlice()
 		} else {

@@ -64,9 +64,11 @@ func (m Mode) String() string {
 }
 
 // Route is an entry of the container's routing table through the device. Without Via the destination is on the link.
+// Of two to the same destination the kernel takes the one with the lower metric; 0 is the lowest for IPv4, and 1024 for IPv6.
 type Route struct {
-	Dst netip.Prefix
-	Via netip.Addr
+	Dst    netip.Prefix
+	Via    netip.Addr
+	Metric int
 }
 
 // Config says what Open makes. Only Name is required.

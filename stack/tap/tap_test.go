@@ -190,8 +190,8 @@ func TestOpenRefuses(t *testing.T) {
 		{"too many queues", tap.Config{Namespace: in, Name: "t0", Queues: 257}, tap.Driver{}, nil, "257"},
 		{"addresses on a bridge port", tap.Config{Namespace: in, Name: "t0", Bridge: "br0", Addresses: addr("10.0.0.1/24")}, tap.Driver{}, nil, "br0"},
 		{"an invalid address", tap.Config{Namespace: in, Name: "t0", Addresses: []netip.Prefix{{}}}, tap.Driver{}, nil, "10.0.0.2/24"},
-		{"a route of two families", tap.Config{Namespace: in, Name: "t0", Routes: []tap.Route{{netip.MustParsePrefix("::/0"), netip.MustParseAddr("10.0.0.1")}}}, tap.Driver{}, nil, "same family"},
-		{"a gateway off the link", tap.Config{Namespace: in, Name: "t0", Addresses: addr("10.0.0.2/24"), Routes: []tap.Route{{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("10.9.9.9")}}}, tap.Driver{}, nil, "gateway must lie within"},
+		{"a route of two families", tap.Config{Namespace: in, Name: "t0", Routes: []tap.Route{{netip.MustParsePrefix("::/0"), netip.MustParseAddr("10.0.0.1"), 0}}}, tap.Driver{}, nil, "same family"},
+		{"a gateway off the link", tap.Config{Namespace: in, Name: "t0", Addresses: addr("10.0.0.2/24"), Routes: []tap.Route{{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("10.9.9.9"), 0}}}, tap.Driver{}, nil, "gateway must lie within"},
 		{"a superframe that is too large", tap.Config{Namespace: in, Name: "t0", GSOMaxSize: 1 << 24}, tap.Driver{}, nil, "16777216"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -27,7 +27,7 @@ func (l *Lane) forward(p *Port, f *frame.Frame) drop.Reason {
 	d := w.to
 	switch {
 	case d == nil && w.dst == t.gateway.MAC:
-		return t.toRouter(p, f)
+		return l.toRouter(t, p, f)
 	case d == nil:
 		return l.flood(t, p, f, t.statics)
 	case d.port == p:

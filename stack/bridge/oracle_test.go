@@ -158,7 +158,8 @@ func (o *oracle) fromPort(p *Port, l letter) {
 			return
 		}
 	}
-	if l.dst.IsGroup() && (l.kind == aRequest && l.from != l.to || l.kind == aSolicitation) {
+	forGateway := o.byMAC(l.dst) == nil && l.dst == o.c.Gateway.MAC
+	if (l.dst.IsGroup() || forGateway) && (l.kind == aRequest && l.from != l.to || l.kind == aSolicitation) {
 		if where, ok := o.hasOwner(l.to); ok && where != p {
 			o.answer(at)
 			return
@@ -167,7 +168,7 @@ func (o *oracle) fromPort(p *Port, l letter) {
 	switch d := o.byMAC(l.dst); {
 	case l.dst.IsGroup():
 		o.flood(p, l, o.nodes())
-	case d == nil && l.dst == o.c.Gateway.MAC:
+	case forGateway:
 		o.drop(at, drop.NoRouter, l.pieces)
 	case d == nil:
 		o.flood(p, l, o.c.Statics)

@@ -20,7 +20,11 @@ type Router interface {
 // EthernetLen is the room for an Ethernet header that a router leaves in front of what it sends.
 const EthernetLen = 14
 
-func (t *Table) toRouter(p *Port, f *frame.Frame) drop.Reason {
+// toRouter takes a frame for the gateway's MAC. A station that knows the gateway asks it now and then whether it is still there.
+func (l *Lane) toRouter(t *Table, p *Port, f *frame.Frame) drop.Reason {
+	if l.proxy(t, p, f) {
+		return drop.None
+	}
 	if t.router == nil {
 		return drop.NoRouter
 	}

@@ -145,7 +145,7 @@ func (l *Loop) Do(fn func()) error {
 }
 
 // Post has fn run on the loop's thread between two rounds, and does not wait for it. Unlike Do it may be called on that thread itself.
-// After the loop has ended it returns ErrClosed, and fn never runs.
+// After the loop has ended it returns ErrClosed, and fn does not run.
 func (l *Loop) Post(fn func()) error {
 	l.mu.Lock()
 	if l.closed {

@@ -277,3 +277,68 @@ func TestSpinnerStopsWhenLookingFindsNothing(t *testing.T) {
 		t.Error("looking finds work again, but the spinner does not look")
 	}
 }
+
+// chain is a source that, at its first batch, hands over to another on its own thread.
+type chain struct {
+	*pipe
+	loop *Loop
+	next Source
+	errs chan error
+}
+
+func (c *chain) Ready() (int, bool) {
+	n, open := c.pipe.Ready()
+	if c.next != nil {
+		next := c.next
+		c.next = nil
+		c.errs <- c.loop.Serve(next)
+		c.errs <- c.loop.Post(func() { c.loop.Forget(c) })
+	}
+	return n, open
+}
+
+func TestASourceMayServeAnotherAndForgetItself(t *testing.T) {
+	l := start(t, nil)
+	first, second := newPipe(t), newPipe(t)
+	c := &chain{pipe: first, loop: l, next: second, errs: make(chan error, 2)}
+	if err := l.Add(c); err != nil {
+		t.Fatal(err)
+	}
+	first.write(t, "x")
+	for range 2 {
+		if err := <-c.errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	second.write(t, "yy")
+	if n := <-first.got; n != 1 {
+		t.Errorf("the first read %d bytes, want 1", n)
+	}
+	if n := <-second.got; n != 2 {
+		t.Errorf("the second read %d bytes, want 2", n)
+	}
+	first.write(t, "x")
+	if err := l.Do(func() {}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-first.got:
+		t.Error("the first was served after it was forgotten")
+	default:
+	}
+}
+
+func TestPostAfterTheEndSaysSo(t *testing.T) {
+	l, err := New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := l.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Post(func() { t.Error("it ran") }); !errors.Is(err, ErrClosed) {
+		t.Errorf("Post: %v, want ErrClosed", err)
+	}
+}

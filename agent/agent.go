@@ -33,6 +33,10 @@ type Options struct {
 	Profile   string         // how patient gossip is: lan (default) or wan
 	Timing    cluster.Timing // how patient the cluster is; zero fields: as on a LAN
 
+	DNS         []netip.AddrPort // servers that are asked for names that are not the cluster's; none: the host's
+	DNSTTL      time.Duration    // how long others may keep answers on the cluster's names; 0: 1 s
+	EgressFlows int              // how many flows a container may have beyond its network; 0: 16384
+
 	Socket  string           // path of the API's unix socket
 	Log     *slog.Logger     // nil discards
 	Version string           // as the API reports it

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/stack/frame"
 	"github.com/weftnet/weft/vxlan"
 )
@@ -21,6 +22,7 @@ type NetworkRequest struct {
 	VNI        vxlan.VNI         `json:"vni,omitempty"`
 	Encrypted  bool              `json:"encrypted,omitempty"`
 	Spoof      bool              `json:"spoof,omitempty"`
+	Egress     string            `json:"egress,omitempty"` // internet (default), full, or none, which an internal network has in any case
 }
 
 // Subnet is one range of addresses of a network.
@@ -47,7 +49,8 @@ type NetworkDetail struct {
 	Ingress    bool              `json:"ingress"`
 	Encrypted  bool              `json:"encrypted"`
 	Spoof      string            `json:"spoof"`
-	MTU        int               `json:"mtu"` // on this node
+	Egress     string            `json:"egress"` // internet, full or none
+	MTU        int               `json:"mtu"`    // on this node
 	Labels     map[string]string `json:"labels"`
 	Peers      []NetworkPeer     `json:"peers"`     // nodes that take part
 	Endpoints  []Endpoint        `json:"endpoints"` // on all nodes, as far as this node takes part
@@ -69,6 +72,7 @@ type AttachRequest struct {
 	Hostname   string       `json:"hostname,omitempty"`
 	Service    string       `json:"service,omitempty"`
 	Networks   []Attachment `json:"networks"`
+	Ports      []dns.Port   `json:"ports,omitempty"` // that it exposes: names lead to them by SRV, nothing is opened or closed
 	PID        int          `json:"pid,omitempty"`
 	NetNS      string       `json:"netns,omitempty"`
 	Bridge     string       `json:"bridge,omitempty"`     // a Linux bridge in the agent's namespace
@@ -99,6 +103,7 @@ type Endpoint struct {
 	Addresses []netip.Prefix `json:"addresses"`
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`
 	Aliases   []string       `json:"aliases"`
+	Ports     []dns.Port     `json:"ports"` // that it exposes
 	State     string         `json:"state"` // up, gone (see Error), or hidden (its node is down)
 	Error     string         `json:"error,omitempty"`
 	Created   time.Time      `json:"created"`

@@ -10,6 +10,9 @@ type Options struct {
 	Node    Node
 	Control Control // nil for a node that runs with --static: its routes then answer 409
 	Doctor  Doctor  // nil likewise
+
+	Resolver Resolver // nil for a node that answers no names: its routes then answer 409
+	Outside  Outside  // nil for a node without a way out, likewise
 }
 
 // Control is all that a member of a cluster, or a node that may become one, is asked for. Its methods may be called from

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/cluster/state"
+	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/stack/frame"
 )
 
@@ -44,6 +45,8 @@ type Container struct {
 	Bridge     string `json:"bridge,omitempty"`
 	Supervisor int    `json:"supervisor,omitempty"`
 	Space      Space  `json:"space,omitzero"` // of PID and NetNS
+
+	Ports []dns.Port `json:"ports,omitempty"` // that it exposes
 }
 
 // Path returns the path of the container's network namespace; empty for a bridge.

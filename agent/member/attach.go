@@ -59,11 +59,15 @@ func (m *Member) Attach(ctx context.Context, req api.AttachRequest) ([]api.Endpo
 func container(req *api.AttachRequest) (endpoint.Container, error) {
 	c := endpoint.Container{
 		Name: req.Name, Hostname: req.Hostname, Service: req.Service, PID: req.PID, NetNS: req.NetNS, Bridge: req.Bridge, Supervisor: req.Supervisor,
+		Ports: req.Ports,
 	}
 	for _, n := range []struct{ what, name string }{{"container name", req.Name}, {"host name", req.Hostname}, {"service name", req.Service}} {
 		if (n.name != "" || n.what == "container name") && !nameForm.MatchString(n.name) {
 			return c, deny(state.ErrInvalid, "%s %q; expected 1 to 63 letters, digits, '_', '.' and '-', beginning with a letter or digit", n.what, n.name)
 		}
+	}
+	if err := endpoint.CheckPorts(req.Ports); err != nil {
+		return c, deny(state.ErrInvalid, "%w", err)
 	}
 	given := 0
 	for _, g := range []bool{req.PID != 0, req.NetNS != "", req.Bridge != ""} {

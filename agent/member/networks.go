@@ -12,6 +12,7 @@ import (
 	"github.com/weftnet/weft/agent/api"
 	"github.com/weftnet/weft/agent/endpoint"
 	"github.com/weftnet/weft/cluster/state"
+	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/vxlan"
 )
 
@@ -57,7 +58,7 @@ func (m *Member) segmentOf(ref string) (*state.State, *state.Network, error) {
 func (m *Member) network(st *state.State, n *state.Network, status map[nodeID]string) api.NetworkDetail {
 	d := api.NetworkDetail{
 		ID: n.ID.String(), Name: n.Name, Created: n.Created, Driver: string(n.Driver), Scope: "swarm", VNI: n.VNI, IPv6: n.IPv6, Internal: n.Internal,
-		Attachable: n.Attachable, Ingress: n.Ingress, Encrypted: n.Encrypted, Spoof: "deny", MTU: n.MTU, Labels: make(map[string]string),
+		Attachable: n.Attachable, Ingress: n.Ingress, Encrypted: n.Encrypted, Spoof: "deny", Egress: string(n.Reach()), MTU: n.MTU, Labels: make(map[string]string),
 		Subnets: []api.Subnet{}, Peers: []api.NetworkPeer{}, Endpoints: m.endpoints(st, n),
 	}
 	for k, v := range n.Labels {
@@ -104,7 +105,7 @@ func (m *Member) mtu() int {
 func (m *Member) CreateNetwork(ctx context.Context, r api.NetworkRequest) (api.NetworkDetail, error) {
 	c := &state.CreateNetwork{Secret: newKey(), Spec: state.NetworkSpec{
 		Name: r.Name, Driver: state.Driver(r.Driver), IPv6: r.IPv6, Internal: r.Internal, Attachable: r.Attachable, Labels: r.Labels, MTU: r.MTU,
-		AskVNI: r.VNI, Encrypted: r.Encrypted, AllowSpoof: r.Spoof,
+		AskVNI: r.VNI, Encrypted: r.Encrypted, AllowSpoof: r.Spoof, Egress: state.Egress(r.Egress),
 	}}
 	_, _ = rand.Read(c.ID[:]) // never fails
 	for _, s := range r.Subnets {
@@ -229,6 +230,7 @@ func (m *Member) endpoints(st *state.State, n *state.Network) []api.Endpoint {
 		e := api.Endpoint{
 			ID: r.id, Name: r.Name, Hostname: r.Hostname, Service: r.Service, Network: n.Name, NetworkID: n.ID.String(), Node: r.owner.Name,
 			MAC: r.MAC, Aliases: append([]string{}, r.Aliases...), State: api.StateUp, Created: r.Created,
+			Ports: []dns.Port{},
 		}
 		e.Addresses, e.Gateways = prefixed(n, r.Addresses)
 		if r.hidden {
@@ -245,6 +247,7 @@ func (m *Member) describe(st *state.State, n *state.Network, e *endpoint.Endpoin
 	d := api.Endpoint{
 		ID: e.ID, Name: e.Container.Name, Hostname: e.Container.Hostname, Service: e.Container.Service, Network: n.Name, NetworkID: n.ID.String(),
 		Interface: e.Interface, Namespace: e.Container.String(), MAC: e.MAC, Aliases: append([]string{}, e.Aliases...), State: api.StateUp,
+		Ports:   append([]dns.Port{}, e.Container.Ports...),
 		Created: e.Created, Local: true,
 	}
 	if st != nil {

@@ -133,7 +133,31 @@ func (n *Network) checkSpec() error {
 	if texts > maxTexts {
 		return refuse(ErrInvalid, "network %s has %d bytes of labels and names of auxiliary addresses; expected up to %d", n.Name, texts, maxTexts)
 	}
-	return nil
+	return n.checkEgress()
+}
+
+func (s *NetworkSpec) checkEgress() error {
+	switch s.Egress {
+	case "", EgressNone:
+		return nil
+	case EgressInternet, EgressFull:
+		if s.Internal {
+			return refuse(ErrInvalid, "network %s is internal and has egress=%s; expected one of them: an internal network has no way out", s.Name, s.Egress)
+		}
+		return nil
+	}
+	return refuse(ErrInvalid, "egress %.64q of network %s; expected %s, %s or %s", s.Egress, s.Name, EgressInternet, EgressFull, EgressNone)
+}
+
+// Reach returns what the network's containers reach beyond it: what was asked for, or else what its kind has.
+func (s *NetworkSpec) Reach() Egress {
+	switch {
+	case s.Internal:
+		return EgressNone
+	case s.Egress == "":
+		return EgressInternet
+	}
+	return s.Egress
 }
 
 func (n *Network) checkMTU() error {

@@ -134,7 +134,18 @@ type NetworkSpec struct {
 	AskVNI     vxlan.VNI         `json:"ask_vni,omitempty"` // 0: the lowest free one from 4096
 	Encrypted  bool              `json:"encrypted,omitempty"`
 	AllowSpoof bool              `json:"allow_spoof,omitempty"`
+	Egress     Egress            `json:"egress,omitempty"` // as asked for; Reach has what follows from it
 }
+
+// Egress says what the containers of a network reach beyond it.
+type Egress string
+
+// The kinds of egress. The subnets of other networks are reached with none of them.
+const (
+	EgressInternet Egress = "internet" // all that their node reaches, and the node itself, but no link-local addresses; the default
+	EgressFull     Egress = "full"     // link-local addresses too, such as a cloud's metadata service
+	EgressNone     Egress = "none"     // nothing; that of internal networks
+)
 
 // Subnet is one range of addresses of a network. Only Prefix is required when asked for.
 type Subnet struct {

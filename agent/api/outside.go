@@ -1,0 +1,27 @@
+package api
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Outside is what leads out of a node's networks. Its method may be called from any goroutine, and returns what belongs to the caller.
+type Outside interface {
+	Flows(ctx context.Context) ([]OutsideFlow, error) // of all containers of this node
+}
+
+// OutsideFlow is a container's connection, or its exchange of datagrams, with something beyond its network (GET /v1/egress/flows).
+type OutsideFlow struct {
+	Network   string         `json:"network"`
+	Container string         `json:"container,omitempty"` // empty if none has the address any more
+	Protocol  string         `json:"protocol"`            // tcp, udp, icmp or ipv6-icmp
+	State     string         `json:"state"`               // tcp: dialing, established, closing; else: unreplied, replied
+	Source    netip.AddrPort `json:"source"`              // the container's; of an echo its identifier is the port
+	Target    netip.AddrPort `json:"target"`              // that it wrote to
+	Outer     netip.AddrPort `json:"outer,omitzero"`      // the same flow's end on this host; of the host's own sockets
+	Started   time.Time      `json:"started"`
+	Idle      time.Duration  `json:"idle"` // nanoseconds since something passed
+	Sent      uint64         `json:"sent"` // octets of payload from the container, as the next to it
+	Received  uint64         `json:"received"`
+}

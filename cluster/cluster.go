@@ -24,6 +24,7 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,10 +57,15 @@ type Config struct {
 	Log       *slog.Logger                         // nil discards
 	Report    func() state.Report                  // what this node tells of itself; asked every Timing.Report and when the state changes. API is filled in
 	Seen      func() map[identity.NodeID]time.Time // when gossip last saw each node alive; nil: leases never expire
+	Known     Known                                // answers members that ask what this node knows; nil: nothing is asked of it
 	Now       func() time.Time                     // nil: time.Now
 	Timing    Timing                               // zero fields: DefaultTiming's
 	file      board.File                           // writes the state's copy; tests make it fail
 }
+
+// Known returns when the record that owner told under key in a network is in force on this node. Until ctx ends it waits for that; it
+// returns an error at once if the record is refused here. It is asked only for owners that take part in the network.
+type Known func(ctx context.Context, owner identity.NodeID, network state.NetworkID, key string) error
 
 // Timing is how long things take.
 type Timing struct {

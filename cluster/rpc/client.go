@@ -65,6 +65,12 @@ func (c *Client) Status(ctx context.Context, to identity.NodeID) (*Status, error
 	return &s, c.ask(ctx, http.MethodGet, to, "/v1/status", nil, &s)
 }
 
+// Known returns when a node has a record of this one in force. An error that is ErrUnavailable is a node that does not have it yet;
+// ErrUnasked, one that cannot tell.
+func (c *Client) Known(ctx context.Context, to identity.NodeID, k *Known) error {
+	return c.ask(ctx, http.MethodPost, to, "/v1/known", k, &struct{}{})
+}
+
 // Watch follows a manager's state from index on and hands each beat to each, until the manager is silent for quiet, ends the
 // stream, or each returns an error. Its error says which.
 func (c *Client) Watch(ctx context.Context, to identity.NodeID, index uint64, quiet time.Duration, each func(Beat) error) error {
@@ -145,6 +151,9 @@ func refusal(resp *http.Response) error {
 	defer resp.Body.Close()
 	var f fault
 	if err := decode(resp.Body, maxJoin, &f); err != nil || f.Text == "" {
+		if resp.StatusCode == http.StatusNotFound {
+			return fmt.Errorf("rpc: %w", ErrUnasked)
+		}
 		return fmt.Errorf("rpc: the node answers %s; expected weft's node API", strings.ToLower(resp.Status))
 	}
 	f.Text = printable(f.Text)

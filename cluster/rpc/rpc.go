@@ -3,6 +3,7 @@
 //	POST /v1/join             Join      → Welcome     weft-join/1 only; who asks is no member yet
 //	POST /v1/propose          Proposal  → Answer
 //	POST /v1/renew                      → Certificate
+//	POST /v1/known            Known     → {}          when it is so, or Patience later an error that is ErrUnavailable
 //	GET  /v1/status                     → Status
 //	GET  /v1/watch?index=N              → a Beat per line, until one side leaves
 //
@@ -72,6 +73,16 @@ type Status struct {
 	Leader      identity.NodeID `json:"leader"`      // zero: it knows none
 }
 
+// Known asks whether a record of the asker's is in force on a node: whether the containers there find what it tells.
+type Known struct {
+	Network state.NetworkID `json:"network"`
+	Key     string          `json:"key"`
+	Index   uint64          `json:"index"` // of the asker's state, which has the asker's lease
+}
+
+// Patience is how long a node waits for a record before it says that it does not know it.
+const Patience = 2 * time.Second
+
 // Beat is what a watcher hears: that its manager lives, and the state whenever it is another one.
 type Beat struct {
 	Leader  identity.NodeID `json:"leader"`
@@ -84,12 +95,17 @@ const (
 	maxName     = 63
 	maxJoin     = 64 << 10 // of whom nobody knows yet
 	maxProposal = 1 << 20  // a report of 16,384 routes, or a network
+	maxKnown    = 4 << 10
+	maxKey      = 255
 	maxText     = 8 << 10
 	maxAnswer   = 256 << 20 // a state of thousands of networks
 )
 
 // ErrUnavailable is an answer that another manager, or a later time, may change: a node that is not the leader, or no manager.
 var ErrUnavailable = errors.New("unavailable")
+
+// ErrUnasked is an answer of a node whose version of weft does not know the question.
+var ErrUnasked = errors.New("the node's version of weft does not know this request")
 
 // codes are the errors that keep their meaning on the way.
 var codes = []struct {
@@ -178,6 +194,18 @@ func DecodeProposal(r io.Reader) (*Proposal, error) {
 		return nil, fmt.Errorf("rpc: the proposal has no ID; expected 16 random bytes: %w", state.ErrInvalid)
 	}
 	return &p, nil
+}
+
+// DecodeKnown reads a Known and refuses one that no node sends.
+func DecodeKnown(r io.Reader) (*Known, error) {
+	var k Known
+	if err := decode(r, maxKnown, &k); err != nil {
+		return nil, err
+	}
+	if k.Network.IsZero() || k.Key == "" || len(k.Key) > maxKey {
+		return nil, fmt.Errorf("rpc: a key of %d bytes in network %s; expected 1 to %d bytes, and a network: %w", len(k.Key), k.Network, maxKey, state.ErrInvalid)
+	}
+	return &k, nil
 }
 
 // Prove signs what only the two ends of this connection know (RFC 5705, RFC 9266), so that a proof cannot be carried elsewhere.

@@ -28,6 +28,7 @@ type Node interface {
 	Forward(ctx context.Context, peer identity.NodeID, p *Proposal) (*Answer, error)
 	Renew(peer identity.NodeID) (*Certificate, error)
 	Status() Status
+	Known(ctx context.Context, peer identity.NodeID, k *Known) error // waits at most Patience
 	Feed
 }
 
@@ -62,6 +63,7 @@ func (s *Server) Run(ctx context.Context, joins, nodes net.Listener) error {
 	node := http.NewServeMux()
 	node.HandleFunc("POST /v1/propose", s.propose)
 	node.HandleFunc("POST /v1/renew", s.renew)
+	node.HandleFunc("POST /v1/known", s.known)
 	node.HandleFunc("GET /v1/status", s.status)
 	node.HandleFunc("GET /v1/watch", s.watch)
 	ended := make(chan error, 2)
@@ -141,6 +143,17 @@ func (s *Server) propose(w http.ResponseWriter, r *http.Request) {
 func (s *Server) renew(w http.ResponseWriter, r *http.Request) {
 	cert, err := s.Node.Renew(conn(r).Peer())
 	s.answer(w, r, cert, err)
+}
+
+// known waits for what a peer asks about. The peer may leave meanwhile.
+func (s *Server) known(w http.ResponseWriter, r *http.Request) {
+	k, err := DecodeKnown(r.Body)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(r.Context(), Patience)
+		defer cancel()
+		err = s.Node.Known(ctx, conn(r).Peer(), k)
+	}
+	s.answer(w, r, struct{}{}, err)
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {

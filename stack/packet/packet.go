@@ -13,6 +13,8 @@
 package packet
 
 import (
+	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 
 	"github.com/weftnet/weft/stack/drop"
@@ -52,11 +54,75 @@ type Header struct {
 //
 // What a Sender refuses is the reason that its methods return.
 type Writer struct {
-	head    [headLen]byte
+	head    [Room + ipv6Len + fragmentLen + l4Len]byte
+	l4      [l4Len]byte // the UDP or ICMP header of what is being sent
 	offload frame.Offload
 	parts   [2][]byte
-	id      uint16 // IPv4 identification last used
-	seeded  bool
+	id      uint16 // IPv4 identification to use next; 0 before the first
 }
 
-const headLen = Room + 40 + 8 + 8 // IPv6, fragment header, UDP or ICMP
+const (
+	ipv4Len     = 20
+	ipv6Len     = 40
+	fragmentLen = 8 // RFC 8200 §4.5
+	l4Len       = 8 // of UDP, ICMP and ICMPv6 alike
+	nextFrag    = 44
+
+	defaultTTL   = 64
+	dontFragment = 0x4000
+	moreFollow   = 0x2000
+	maxPacket    = 65535
+)
+
+// both reports whether two addresses are of one family, and whether that is IPv4.
+func both(a, b netip.Addr) (v4, ok bool) {
+	return a.Is4(), a.Is4() && b.Is4() || a.Is6() && b.Is6() && !a.Is4In6() && !b.Is4In6()
+}
+
+// putIPv4 writes an IPv4 header for a packet of total bytes.
+func putIPv4(b []byte, h *Header, proto uint8, total int, id, frag uint16) {
+	b = b[:ipv4Len]
+	b[0], b[1] = 0x45, h.TOS
+	binary.BigEndian.PutUint16(b[2:], uint16(total))
+	binary.BigEndian.PutUint16(b[4:], id)
+	binary.BigEndian.PutUint16(b[6:], frag)
+	b[8], b[9] = h.TTL, proto
+	b[10], b[11] = 0, 0
+	src, dst := h.Src.Addr().As4(), h.Dst.Addr().As4()
+	copy(b[12:], src[:])
+	copy(b[16:], dst[:])
+	binary.BigEndian.PutUint16(b[10:], ^frame.Sum(b, 0))
+}
+
+// putIPv6 writes an IPv6 header for a packet with n bytes behind it.
+func putIPv6(b []byte, h *Header, next uint8, n int) {
+	b = b[:ipv6Len]
+	b[0], b[1], b[2], b[3] = 0x60|h.TOS>>4, h.TOS<<4, 0, 0
+	binary.BigEndian.PutUint16(b[4:], uint16(n))
+	b[6], b[7] = next, h.TTL
+	src, dst := h.Src.Addr().As16(), h.Dst.Addr().As16()
+	copy(b[8:], src[:])
+	copy(b[24:], dst[:])
+}
+
+// pseudoSum returns the sum of the pseudo-header of n bytes of proto (RFC 768, RFC 8200 §8.1).
+func pseudoSum(h *Header, proto uint8, n int) uint16 {
+	tail := [4]byte{0, proto, byte(n >> 8), byte(n)}
+	sum := frame.Sum(tail[:], 0)
+	if h.Src.Addr().Is4() {
+		src, dst := h.Src.Addr().As4(), h.Dst.Addr().As4()
+		return frame.Sum(dst[:], frame.Sum(src[:], sum))
+	}
+	src, dst := h.Src.Addr().As16(), h.Dst.Addr().As16()
+	return frame.Sum(dst[:], frame.Sum(src[:], sum))
+}
+
+// take returns n IPv4 identifications in a row, of which the first is not 0.
+func (w *Writer) take(n int) uint16 {
+	for w.id == 0 { // others that write to the same containers start elsewhere
+		w.id = uint16(rand.Uint32())
+	}
+	id := w.id
+	w.id += uint16(n)
+	return id
+}

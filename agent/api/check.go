@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/weftnet/weft/agent/endpoint"
 	"github.com/weftnet/weft/vxlan"
 )
 
@@ -71,7 +73,10 @@ func (r NetworkRequest) check() error {
 	if r.VNI > vxlan.MaxVNI {
 		return fmt.Errorf(`field "vni" is %d; expected at most %d`, r.VNI, vxlan.MaxVNI)
 	}
-	return oneOf("driver", r.Driver, "", "overlay", "bridge")
+	if r.Internal && r.Egress != "" && r.Egress != "none" {
+		return fmt.Errorf(`field "internal" is true and "egress" is %q; expected one of them: an internal network has no way out`, r.Egress)
+	}
+	return errors.Join(oneOf("driver", r.Driver, "", "overlay", "bridge"), oneOf("egress", r.Egress, "", "internet", "full", "none"))
 }
 
 func (r AttachRequest) check() error {
@@ -92,6 +97,9 @@ func (r AttachRequest) check() error {
 	}
 	if len(r.Networks) == 0 {
 		return errors.New(`field "networks" is missing; expected at least one network`)
+	}
+	if err := endpoint.CheckPorts(r.Ports); err != nil {
+		return fmt.Errorf(`field "ports": %w`, err)
 	}
 	for i, n := range r.Networks {
 		if err := n.check(fmt.Sprintf("networks[%d]", i)); err != nil {
@@ -125,5 +133,6 @@ func oneOf(field, value string, allowed ...string) error {
 	if allowed[0] == "" {
 		allowed = allowed[1:]
 	}
-	return fmt.Errorf("field %q is %q; expected %s or %s", field, value, allowed[0], allowed[1])
+	last := len(allowed) - 1
+	return fmt.Errorf("field %q is %q; expected %s or %s", field, value, strings.Join(allowed[:last], ", "), allowed[last])
 }

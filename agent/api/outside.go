@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"net/netip"
+	"net/url"
+	"slices"
 	"time"
 )
 
@@ -24,4 +26,24 @@ type OutsideFlow struct {
 	Idle      time.Duration  `json:"idle"` // nanoseconds since something passed
 	Sent      uint64         `json:"sent"` // octets of payload from the container, as the next to it
 	Received  uint64         `json:"received"`
+}
+
+// flowsOf keeps the flows of a container, all if it is empty.
+func flowsOf(all []OutsideFlow, container string) []OutsideFlow {
+	if container == "" {
+		return all
+	}
+	return slices.DeleteFunc(all, func(f OutsideFlow) bool { return f.Container != container })
+}
+
+// Flows asks for what containers have going on beyond their networks: of one network, of one container, or of all where they are empty.
+func (c *Client) Flows(ctx context.Context, network, container string) (v []OutsideFlow, err error) {
+	q := url.Values{}
+	if network != "" {
+		q.Set("network", network)
+	}
+	if container != "" {
+		q.Set("container", container)
+	}
+	return v, c.get(ctx, "/v1/egress/flows", q, &v)
 }

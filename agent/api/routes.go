@@ -59,7 +59,7 @@ func (m router) unknown(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if allowed == nil {
-		fail(w, http.StatusNotFound, fmt.Errorf("no %s here; expected /v1/ and one of status, networks, fdb, ports, stats, capture, cluster, nodes, endpoints, ipam or doctor", r.URL.Path))
+		fail(w, http.StatusNotFound, fmt.Errorf("no %s here; expected /v1/ and one of status, networks, fdb, ports, stats, capture, cluster, nodes, endpoints, ipam, dns, egress or doctor", r.URL.Path))
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
@@ -89,6 +89,7 @@ func (s *Server) handler() http.Handler {
 	s.nodeRoutes(m)
 	s.networkRoutes(m)
 	s.endpointRoutes(m)
+	s.outwardRoutes(m)
 	m.mux.HandleFunc("/", m.unknown)
 	return m.mux
 }
@@ -159,6 +160,46 @@ func (s *Server) endpointRoutes(m router) {
 		return nil, c.Detach(r.Context(), r.PathValue("container"), r.URL.Query().Get("network"))
 	}))
 }
+
+func (s *Server) outwardRoutes(m router) {
+	lookup := []string{"name", "type", "from"}
+	m.json("GET /v1/dns/query", lookup, func(r *http.Request) (any, error) {
+		a, err := s.lookup(r)
+		a.Explanation = nil
+		return a, err
+	})
+	m.json("GET /v1/dns/explain", lookup, func(r *http.Request) (any, error) { return s.lookup(r) })
+	m.json("GET /v1/dns/records", []string{"network"}, func(r *http.Request) (any, error) {
+		if s.Resolver == nil {
+			return nil, errNoNames
+		}
+		if err := s.known(r); err != nil {
+			return nil, err
+		}
+		return listed(s.Resolver.Records(r.Context(), r.URL.Query().Get("network")))
+	})
+	m.json("GET /v1/egress/flows", []string{"network", "container"}, func(r *http.Request) (any, error) {
+		if s.Outside == nil {
+			return nil, errNoWay
+		}
+		if err := s.known(r); err != nil {
+			return nil, err
+		}
+		container := r.URL.Query().Get("container")
+		if container != "" {
+			if err := s.here(r.Context(), container); err != nil {
+				return nil, err
+			}
+		}
+		all, err := s.Outside.Flows(r.Context())
+		return flowsOf(only(all, r, func(f OutsideFlow) string { return f.Network }), container), err
+	})
+}
+
+var (
+	errNoNames = Refuse(http.StatusConflict, "this node answers no names yet: it serves no network; attach a container to one first (weft run --network, weft attach)")
+	errNoWay   = Refuse(http.StatusConflict, "nothing leads out of this node's networks yet: it serves none; attach a container to one first (weft run --network, weft attach)")
+)
 
 var errStatic = Refuse(http.StatusConflict, "this agent runs with --static; it belongs to no cluster, and takes what it does from its file: for a cluster start weft agent without --static")
 

@@ -7,6 +7,10 @@
 //	GET /v1/stats      Stats
 //	GET /v1/capture    pcapng, until the client leaves
 //	                   ?point=port|tunnel &view=inner|outer &network= &port= &host=ADDRESS|SUBNET &l4port= &cut=1 &snaplen= &count= &duration=
+//	GET /v1/dns/query     LookupAnswer    ?name= &type= &from=CONTAINER
+//	GET /v1/dns/explain   LookupAnswer, with its Explanation
+//	GET /v1/dns/records   []NameRecord    ?network=
+//	GET /v1/egress/flows  []OutsideFlow   ?network= &container=
 //
 // and, unless the node runs with --static:
 //

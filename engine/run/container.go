@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/weftnet/weft/engine/process"
+	"github.com/weftnet/weft/engine/run/etc"
 	"github.com/weftnet/weft/engine/run/inside"
 )
 
@@ -32,6 +33,8 @@ type Container struct {
 	Command    []string        `json:"command"`
 	Workdir    string          `json:"workdir"`
 	Volumes    []inside.Volume `json:"volumes"`
+	Resolv     etc.Resolv      `json:"resolv,omitzero"`
+	Hosts      []etc.Host      `json:"hosts,omitempty"`
 	Remove     bool            `json:"remove"`
 	Detached   bool            `json:"detached"`
 	Created    time.Time       `json:"created"`
@@ -131,10 +134,20 @@ func (f folder) furnish(c *Container) error {
 	if err != nil {
 		resolv = []byte("# the host has no resolv.conf\n")
 	}
+	services, _ := os.ReadFile("/etc/nsswitch.conf") // musl has none
+	var gateways [][]netip.Addr
+	var own []netip.Addr
+	for _, e := range c.Endpoints {
+		gateways = append(gateways, e.Gateways)
+		for _, a := range e.Addresses {
+			own = append(own, a.Addr())
+		}
+	}
 	for name, text := range map[string]string{
-		"hosts":       hosts(c),
-		"hostname":    c.Hostname + "\n",
-		"resolv.conf": string(resolv),
+		"nsswitch.conf": etc.Switch(string(services)),
+		"hosts":         etc.Hosts(etc.Names(c.Hostname, c.Name), own, c.Hosts),
+		"hostname":      c.Hostname + "\n",
+		"resolv.conf":   c.Resolv.Text(etc.Server(gateways...), string(resolv)),
 	} {
 		if err := os.WriteFile(f.file(name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("container %s: %w", f.name(), err)
@@ -144,25 +157,4 @@ func (f folder) furnish(c *Container) error {
 		}
 	}
 	return nil
-}
-
-// hosts is the text of the container's /etc/hosts.
-func hosts(c *Container) string {
-	var b strings.Builder
-	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-	names := c.Hostname
-	if c.Name != c.Hostname {
-		names += " " + c.Name
-	}
-	own := false
-	for _, e := range c.Endpoints {
-		for _, a := range e.Addresses {
-			fmt.Fprintf(&b, "%s\t%s\n", a.Addr(), names)
-			own = true
-		}
-	}
-	if !own {
-		fmt.Fprintf(&b, "127.0.1.1\t%s\n", names)
-	}
-	return b.String()
 }

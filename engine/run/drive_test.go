@@ -41,6 +41,8 @@ type driven struct {
 	Refuse string // by the agent, instead of attaching
 	Away   bool   // the agent, when the container ends
 	Hang   bool   // the agent does not answer
+
+	Gateways []netip.Addr // of the network
 }
 
 func TestMain(m *testing.M) {
@@ -130,7 +132,7 @@ func (f fake) Attach(ctx context.Context, r run.Request) ([]run.Endpoint, error)
 	}
 	f.note(fmt.Sprintf("attach %s %s %v %v", r.Name, r.Hostname, r.PID > 1, r.Supervisor == os.Getpid()))
 	return []run.Endpoint{{
-		Network: "web", Interface: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix(address + "/24")}, Warning: "not synced",
+		Network: "web", Interface: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix(address + "/24")}, Warning: "not synced", Gateways: f.Gateways,
 	}}, nil
 }
 

@@ -4,7 +4,7 @@
 //	weft run ─► supervisor ── clone ──────► init (package inside)
 //	             │  lock, container.json      │ waits
 //	             ├─ Attach(init's PID) ─► agent: eth0, addresses, routes
-//	             ├─ hosts, resolv.conf, hostname
+//	             ├─ hosts, resolv.conf and others (package etc)
 //	             ├─ orders ──────────────────►│ hostname, mounts, user
 //	             │                            └─ exec ─► the command
 //	             ├─ signals, log              │
@@ -20,7 +20,7 @@
 //	DATA/containers/NAME/lock           held by the supervisor as long as it lives
 //	                    /container.json Container
 //	                    /log, log.1     output of a detached one (see Log)
-//	                    /hosts, hostname, resolv.conf   bound over those in /etc
+//	                    /hosts, hostname, resolv.conf, nsswitch.conf   bound over those in /etc
 //
 // It is no boundary against hostile programs: a container of root's is root on the host's files.
 package run
@@ -36,6 +36,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/weftnet/weft/engine/run/etc"
 	"github.com/weftnet/weft/engine/run/inside"
 )
 
@@ -76,7 +77,9 @@ type Spec struct {
 	Workdir  string
 	User     string // user[:group], names or numbers; empty: whoever runs it
 	Volumes  []inside.Volume
-	Remove   bool // nothing stays of it at its end
+	Resolv   etc.Resolv // what is wished of its resolv.conf, which otherwise leads to the gateway
+	Hosts    []etc.Host // in its hosts file, besides its own names
+	Remove   bool       // nothing stays of it at its end
 }
 
 // Options are a container to be run, and who takes part.
@@ -122,6 +125,9 @@ func (o *Options) complete() error {
 		if i := strings.IndexByte(v, '='); i <= 0 {
 			return fmt.Errorf("environment %q; expected NAME=value", v)
 		}
+	}
+	if err := o.Resolv.Check(); err != nil {
+		return err
 	}
 	o.Env = Environment(o.Env, []string{"HOSTNAME=" + o.Hostname})
 	if o.Warn == nil {

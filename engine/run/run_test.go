@@ -2,6 +2,7 @@ package run_test
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run/etc"
 	"github.com/weftnet/weft/engine/run/inside"
 	"github.com/weftnet/weft/internal/lab"
 )
@@ -254,4 +256,29 @@ func TestHostsVolumesUserAndEnvironment(t *testing.T) {
 	if got := w.run(o); got.stdout != "65534\n65534\n65534\n/nonexistent\n" {
 		t.Errorf("as nobody: %+v", got)
 	}
+}
+
+func TestTheGatewayIsAskedForNames(t *testing.T) {
+	w := newWorld(t)
+	o := script("c1", `cat /etc/resolv.conf; grep ^hosts /etc/nsswitch.conf; tail -n 1 /etc/hosts`)
+	o.Remove = true
+	o.Resolv = etc.Resolv{Search: []string{"lab.example"}, Options: []string{"timeout:2"}}
+	o.Hosts = []etc.Host{{Name: "build", Address: netip.MustParseAddr("192.0.2.9")}}
+	gateways := []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.77.0.1")}
+	rest := "hosts: files dns\n192.0.2.9\tbuild\n"
+	if _, err := os.Stat("/etc/nsswitch.conf"); err != nil {
+		rest = strings.TrimPrefix(rest, "hosts: files dns\n") // nor has the container
+	}
+	if got, want := w.do(driven{Do: "run", Spec: o, Gateways: gateways}), "nameserver 10.77.0.1\nsearch lab.example\noptions ndots:0 timeout:2\n"+rest; got.status != 0 || got.stdout != want {
+		t.Errorf("got %+v, expected %q", got, want)
+	}
+	o.Resolv.Servers = []netip.Addr{netip.MustParseAddr("192.0.2.53")}
+	if got, want := w.do(driven{Do: "run", Spec: o, Gateways: gateways}), "nameserver 192.0.2.53\nsearch lab.example\noptions timeout:2\n"+rest; got.status != 0 || got.stdout != want {
+		t.Errorf("with a server of its own: %+v, expected %q", got, want)
+	}
+	o.Resolv.Options = []string{"a\nnameserver 192.0.2.1"}
+	if got := w.do(driven{Do: "run", Spec: o}); got.status != run.StatusFailed || !strings.Contains(got.stderr, "expected a word of resolv.conf(5)") {
+		t.Errorf("an option that is more: %+v", got)
+	}
+	w.empty()
 }

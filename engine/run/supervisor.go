@@ -47,7 +47,7 @@ func prepare(store Store, o *Options) (*supervisor, error) {
 	}
 	c := &Container{
 		Name: o.Name, Hostname: o.Hostname, Service: o.Service, Command: o.Command, Workdir: o.Workdir, Volumes: o.Volumes,
-		Remove: o.Remove, Detached: o.Ready != nil, Created: time.Now(), Supervisor: self,
+		Resolv: o.Resolv, Hosts: o.Hosts, Remove: o.Remove, Detached: o.Ready != nil, Created: time.Now(), Supervisor: self,
 	}
 	s := &supervisor{
 		store: store, opts: o, c: c,

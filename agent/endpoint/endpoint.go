@@ -21,6 +21,7 @@ import (
 	"github.com/weftnet/weft/cluster/state"
 	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/stack/frame"
+	"github.com/weftnet/weft/stack/tap"
 )
 
 // Endpoint is a container's end of one network, on this node.
@@ -101,7 +102,10 @@ func (c *Container) Alive() error {
 		return nil
 	}
 	now, err := SpaceAt(c.Path())
-	if err == nil && now != c.Space {
+	switch {
+	case errors.Is(err, ErrGone) && !tap.Vanished(c.Path()):
+		err = nil // its command is just being started
+	case err == nil && now != c.Space:
 		err = fmt.Errorf("network namespace %s is another one now: %w", c.Path(), ErrGone)
 	}
 	return err

@@ -13,7 +13,13 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/cluster/state"
+	"github.com/weftnet/weft/internal/lab"
 )
+
+func TestMain(m *testing.M) {
+	lab.Change()
+	os.Exit(m.Run())
+}
 
 func sample(id, container string) *Endpoint {
 	return &Endpoint{
@@ -186,4 +192,27 @@ func FuzzParse(f *testing.F) {
 func ExampleContainer_String() {
 	fmt.Println(&Container{Name: "db", PID: 4711}, &Container{Name: "printer", Bridge: "br0"})
 	// Output: pid 4711 bridge br0
+}
+
+func TestContainerThatStartsItsCommandIsAlive(t *testing.T) {
+	cmd, changed := lab.Changeling(t, 100)
+	c := Container{Name: "c", PID: cmd.Process.Pid}
+	var err error
+	for c.Space, err = SpaceAt(c.Path()); err != nil; c.Space, err = SpaceAt(c.Path()) {
+		if !errors.Is(err, ErrGone) {
+			t.Fatal(err)
+		}
+	}
+	for looking := true; looking; {
+		select {
+		case <-changed:
+			looking = false
+		default:
+		}
+		if err := c.Alive(); err != nil {
+			t.Fatalf("it counts as ended: %v", err)
+		}
+	}
+	lab.Must(t, cmd.Process.Kill())
+	lab.Eventually(t, func() bool { return errors.Is(c.Alive(), ErrGone) }, 5*time.Second)
 }

@@ -44,7 +44,7 @@ func originOf(n Namespace, ns int) (*origin, error) {
 func (o *origin) ended() bool {
 	fi, err := os.Stat(o.file)
 	if err != nil {
-		return errors.Is(err, os.ErrNotExist)
+		return errors.Is(err, os.ErrNotExist) && Vanished(o.file)
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return ok && nsID{st.Dev, st.Ino} != o.id

@@ -36,6 +36,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	lab.Change()
 	switch where := os.Getenv(unprivileged); {
 	case where == ownNetwork:
 		if done, code, err := lab.Reexec(); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weftnet/weft/stack/drop"
 	"github.com/weftnet/weft/stack/frame"
+	"github.com/weftnet/weft/stack/packet"
 )
 
 // Router is what stands at the gateway's address. It is the same on every node, and no tunnel leads to it.
@@ -18,7 +19,7 @@ type Router interface {
 }
 
 // EthernetLen is the room for an Ethernet header that a router leaves in front of what it sends.
-const EthernetLen = 14
+const EthernetLen = packet.Room
 
 // toRouter takes a frame for the gateway's MAC. A station that knows the gateway asks it now and then whether it is still there.
 func (l *Lane) toRouter(t *Table, p *Port, f *frame.Frame) drop.Reason {

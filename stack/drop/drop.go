@@ -40,6 +40,7 @@ const (
 	FlowLimit    // its container has as many flows as it may
 	RouterBusy   // the router had no room for it
 	RouterFault  // the router failed on it, and is being made anew
+	Unsolicited  // from outside, from where its flow's container did not write to
 
 	// Frames from the underlay.
 	BadVXLAN        // header cut off, I flag unset, or reserved flags that change the format
@@ -81,6 +82,7 @@ var names = [NumReasons]string{
 	FlowLimit:       "flow-limit",
 	RouterBusy:      "router-busy",
 	RouterFault:     "router-fault",
+	Unsolicited:     "unsolicited",
 	BadVXLAN:        "bad-vxlan",
 	UnknownVNI:      "unknown-vni",
 	UnknownVTEP:     "unknown-vtep",

@@ -53,8 +53,10 @@ type ResourceRecord struct {
 // Explanation says how an answer came about.
 type Explanation struct {
 	Networks  []AskerNetwork `json:"networks"`            // of the container that asks, in the order in which they are searched
-	Rule      string         `json:"rule"`                // the one that matched, a word or two: container, alias, service, reverse, host, own domain, forwarded ...
-	Reason    string         `json:"reason,omitempty"`    // a sentence on it
+	Rule      string         `json:"rule"`                // the one that matched, a word or two
+	Reason    string         `json:"reason,omitempty"`    // the same as a sentence
+	Network   string         `json:"network,omitempty"`   // that the answer is of
+	TTL       uint32         `json:"ttl"`                 // seconds that the answer may be kept
 	Records   []NameRecord   `json:"records"`             // all that the name stands for, also those that were left out
 	Forwarded *Forwarded     `json:"forwarded,omitempty"` // of a name that is not ours
 }
@@ -68,9 +70,10 @@ type AskerNetwork struct {
 // NameRecord is a container as names lead to it (GET /v1/dns/records).
 type NameRecord struct {
 	Network   string       `json:"network"`
-	Container string       `json:"container"`
-	Names     []string     `json:"names"`             // that lead to it on its network, without the cluster's domain; the container's own first
-	Service   string       `json:"service,omitempty"` // that it is part of
+	Container string       `json:"container,omitempty"` // empty for the gateway, this host, and a service's virtual address
+	As        string       `json:"as,omitempty"`        // of an explanation: what the name asked for is to it, such as alias
+	Names     []string     `json:"names,omitempty"`     // that lead to it on its network, without the cluster's domain; the container's own first
+	Service   string       `json:"service,omitempty"`   // that it is part of
 	Node      string       `json:"node"`
 	Addresses []netip.Addr `json:"addresses"`
 	Ports     []dns.Port   `json:"ports"` // that it exposes

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,7 @@ containers it may enter (podman unshare weft agent ...).`,
 		Example: `  weft agent
   weft agent --advertise 192.0.2.1 --data-dir /srv/weft
   weft agent --profile wan --log-level debug
+  weft agent --dns 192.0.2.53 --dns 192.0.2.54 --dns-ttl 5s
   weft agent --static /etc/weft/node-a.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
@@ -50,6 +52,7 @@ type agentOptions struct {
 	agent.Options
 	level     string
 	advertise string
+	servers   []string
 }
 
 // ofCluster are the flags that a node with --static has no use for.
@@ -63,10 +66,16 @@ func (o *agentOptions) flags(c *cobra.Command) {
 	f.Uint16Var(&o.Ports.Gossip, "gossip-port", 7946, "gossip, TCP and UDP")
 	f.Uint16Var(&o.Ports.VXLAN, "vxlan-port", 4789, "the containers' traffic, UDP")
 	f.StringVar(&o.Profile, "profile", "lan", "how patient gossip is with other nodes: lan or wan")
+	f.StringArrayVar(&o.servers, "dns", nil, "ask this `server`, IP or IP:PORT, for names that are not the cluster's (default: those of the host's resolv.conf, as it changes); may be repeated")
+	f.DurationVar(&o.DNSTTL, "dns-ttl", time.Second, "how long containers may keep the address of a name: whole seconds up to 1h")
+	f.IntVar(&o.EgressFlows, "egress-flows", 16384, "how many connections and datagram flows a container may have beyond its networks")
 	f.StringVar(&o.Static, "static", "", "belong to no cluster, and do what this `file` says")
 	f.StringVar(&o.level, "log-level", "info", "what is logged: debug, info, warn or error")
 	socketFlag(c, &o.Socket)
 	complete(c, "profile", words("lan", "wan"))
+	for _, name := range []string{"dns", "dns-ttl", "egress-flows"} {
+		complete(c, name, cobra.NoFileCompletions)
+	}
 	complete(c, "log-level", words("debug", "info", "warn", "error"))
 }
 
@@ -75,6 +84,9 @@ func (o *agentOptions) check(c *cobra.Command) error {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(o.level)); err != nil {
 		return fmt.Errorf("--log-level %q; expected debug, info, warn or error", o.level)
+	}
+	if err := o.outward(); err != nil {
+		return err
 	}
 	o.Log = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: l}))
 	if c.Flags().Changed("static") {
@@ -109,6 +121,41 @@ func (o *agentOptions) check(c *cobra.Command) error {
 	}
 	o.Advertise = o.Advertise.Unmap()
 	return nil
+}
+
+// outward reads the flags about what is beyond the networks.
+func (o *agentOptions) outward() error {
+	o.DNS = nil
+	for _, s := range o.servers {
+		server, err := nameServer(s)
+		if err != nil {
+			return err
+		}
+		o.DNS = append(o.DNS, server)
+	}
+	if o.DNSTTL < time.Second || o.DNSTTL > time.Hour || o.DNSTTL%time.Second != 0 {
+		return fmt.Errorf("--dns-ttl %s; expected whole seconds from 1s to 1h", o.DNSTTL)
+	}
+	const most = 1 << 20
+	if o.EgressFlows < 1 || o.EgressFlows > most {
+		return fmt.Errorf("--egress-flows %d; expected 1 to %d", o.EgressFlows, most)
+	}
+	return nil
+}
+
+// nameServer reads IP or IP:PORT.
+func nameServer(s string) (netip.AddrPort, error) {
+	server, err := netip.ParseAddrPort(s)
+	if err != nil {
+		var a netip.Addr
+		a, err = netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+		server = netip.AddrPortFrom(a, 53)
+	}
+	a := server.Addr().Unmap()
+	if err != nil || server.Port() == 0 || a.IsUnspecified() || a.IsMulticast() {
+		return server, fmt.Errorf("--dns %q; expected the address of a name server, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53", s)
+	}
+	return netip.AddrPortFrom(a, server.Port()), nil
 }
 
 func (o *agentOptions) run(c *cobra.Command) error {

@@ -3,11 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/agent/endpoint"
+	"github.com/weftnet/weft/engine/run/etc"
 )
 
 func newAttach() *cobra.Command {
@@ -25,10 +29,14 @@ NET is a network's name, ID or the beginning of one. After a colon follow what t
 and --ifname say the same. The name, by which weft detach finds the container, is taken from the namespace if --name is left
 out: pid-4711, or the last part of the path or the bridge's name.
 
+So that the container finds others by name, its /etc/resolv.conf should name the gateway, and its /etc/hosts the container
+itself. What to write there is shown; weft changes no file of a container that it did not make.
+
 What is attached stays so when the agent ends; it ends with its namespace, or with weft detach.`,
 		Example: `  weft attach --network web --pid 4711
   weft attach --network web:ip=10.0.1.9,alias=db --network back --netns /run/netns/c1 --name c1
-  weft attach --network web --bridge br-legacy --ip 10.0.1.20`,
+  weft attach --network web --bridge br-legacy --ip 10.0.1.20
+  weft attach --network web --pid 4711 --json | jq -r '.[0].resolv_conf' > resolv.conf`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := o.request()
@@ -44,12 +52,8 @@ What is attached stays so when the agent ends; it ends with its namespace, or wi
 					fmt.Fprintf(c.ErrOrStderr(), "warning: %s on %s: %s\n", e.Name, e.Network, e.Warning)
 				}
 			}
-			return q.show(c, endpoints, func(t *table) {
-				t.row("NAME", "NETWORK", "INTERFACE", "ADDRESSES", "GATEWAYS", "MAC")
-				for _, e := range endpoints {
-					t.row(e.Name, e.Network, e.Interface, joined(e.Addresses), joined(e.Gateways), e.MAC)
-				}
-			})
+			all := furnished(endpoints)
+			return q.show(c, all, func(t *table) { showAttached(t, all) })
 		},
 	}
 	q.flags(c)
@@ -57,9 +61,53 @@ What is attached stays so when the agent ends; it ends with its namespace, or wi
 	return c
 }
 
+// attached is an endpoint, and what its container's files should say.
+type attached struct {
+	api.Endpoint
+	ResolvConf string `json:"resolv_conf"`
+	Hosts      string `json:"hosts"`
+}
+
+// furnished adds what is to be written; it is the same for all endpoints of the container.
+func furnished(endpoints []api.Endpoint) []attached {
+	var gateways [][]netip.Addr
+	var own []netip.Addr
+	all := make([]attached, len(endpoints))
+	for _, e := range endpoints {
+		gateways = append(gateways, e.Gateways)
+		for _, a := range e.Addresses {
+			own = append(own, a.Addr())
+		}
+	}
+	host, _ := os.ReadFile("/etc/resolv.conf") // without one there are no domains to search
+	for i, e := range endpoints {
+		all[i] = attached{
+			Endpoint:   e,
+			ResolvConf: etc.Resolv{}.Text(etc.Server(gateways...), string(host)),
+			Hosts:      etc.Hosts(etc.Names(e.Hostname, e.Name), own, nil),
+		}
+	}
+	return all
+}
+
+func showAttached(t *table, all []attached) {
+	t.row("NAME", "NETWORK", "INTERFACE", "ADDRESSES", "GATEWAYS", "MAC")
+	for _, e := range all {
+		t.row(e.Name, e.Network, e.Interface, joined(e.Addresses), joined(e.Gateways), e.MAC)
+	}
+	if len(all) == 0 {
+		return
+	}
+	for _, f := range []struct{ path, text string }{{"/etc/resolv.conf", all[0].ResolvConf}, {"/etc/hosts", all[0].Hosts}} {
+		t.section(fmt.Sprintf("For %s of %s:", f.path, all[0].Name))
+		fmt.Fprint(t.w, f.text)
+	}
+}
+
 // attachOptions are the flags of weft attach.
 type attachOptions struct {
 	networks, ips, aliases []string
+	expose                 []string
 	ifname                 string
 	what                   api.AttachRequest
 }
@@ -76,6 +124,7 @@ func (o *attachOptions) flags(c *cobra.Command, socket *string) {
 	f.StringArrayVar(&o.ips, "ip", nil, "the `address` that it shall have; may be repeated, once for each family")
 	f.StringArrayVar(&o.aliases, "alias", nil, "another `name` on the network; may be repeated")
 	f.StringVar(&o.ifname, "ifname", "", "`name` of the interface in the container (default: eth0, eth1, ...)")
+	exposeFlag(c, &o.expose)
 	complete(c, "network", ask(socket, networkNames))
 	for _, name := range []string{"pid", "bridge", "name", "hostname", "service", "ip", "alias", "ifname"} {
 		complete(c, name, cobra.NoFileCompletions)
@@ -97,6 +146,10 @@ func (o *attachOptions) request() (api.AttachRequest, error) {
 	}
 	if err := o.wishes(&r.Networks[0]); err != nil {
 		return r, err
+	}
+	var err error
+	if r.Ports, err = endpoint.ParsePorts(o.expose); err != nil {
+		return r, fmt.Errorf("--expose: %w", err)
 	}
 	return r, o.place(&r)
 }

@@ -22,14 +22,14 @@ func TestListsAreTables(t *testing.T) {
 	socket := newFakeAgent().serve(t)
 	for _, c := range []struct{ args, want string }{
 		{"network ls", `
-NETWORK ID    NAME     DRIVER   SCOPE
-b3b1c9d8e7f6  here     bridge   local
-i3b1c9d8e7f6  ingress  overlay  swarm
-w3b1c9d8e7f6  web      overlay  swarm
+NETWORK ID    NAME     DRIVER   SCOPE  EGRESS
+b3b1c9d8e7f6  here     bridge   local  none
+i3b1c9d8e7f6  ingress  overlay  swarm  internet
+w3b1c9d8e7f6  web      overlay  swarm  internet
 `},
 		{"network ls --no-trunc --filter driver=bridge", `
-NETWORK ID                 NAME  DRIVER  SCOPE
-b3b1c9d8e7f6g5h4i3j2k1l0x  here  bridge  local
+NETWORK ID                 NAME  DRIVER  SCOPE  EGRESS
+b3b1c9d8e7f6g5h4i3j2k1l0x  here  bridge  local  none
 `},
 		{"network ls -q -f name=w -f name=gres", "\ni3b1c9d8e7f6\nw3b1c9d8e7f6\n"},
 		{"network ls -q -f label=team", "\nb3b1c9d8e7f6\nw3b1c9d8e7f6\n"},
@@ -66,6 +66,45 @@ here     10.0.2.0/24  -              253   0       0     253   3
 `},
 		{"ipam audit", "\nAll addresses are accounted for.\n"},
 		{"network prune", "\nold\nolder\n"},
+		{"dns query db --from c1", `
+NAME  TTL  TYPE  DATA
+db.   1    A     10.0.1.3
+`},
+		{"dns query db --from c1 --format {{range_.Answers}}{{.Data}}{{end}}", "\n10.0.1.3\n"},
+		{"dns query 10.0.1.3 --from c1 --format {{.Name}}_{{.Type}}", "\n3.1.0.10.in-addr.arpa. PTR\n"},
+		{"dns explain db --from c1", `
+c1 asks on node alpha for A of db: NOERROR
+Rule: name. db is an alias on network web
+Answered of network web, to be kept for 1 s.
+
+Searched, in this order
+NETWORK  ADDRESSES
+web      10.0.1.2
+here     10.0.2.2
+
+Records
+CONTAINER  AS     NETWORK  NODE   ADDRESSES  SINCE                 ANSWERED
+c2         alias  web      gamma  10.0.1.3   2026-01-31T12:00:00Z  yes
+c3         alias  web      beta   10.0.1.4   2026-01-31T12:00:00Z  no: its node does not answer
+
+Answer
+NAME  TTL  TYPE  DATA
+db.   1    A     10.0.1.3
+`},
+		{"dns ls", `
+NETWORK  CONTAINER  NAMES  ADDRESSES  PORTS                 NODE   SINCE                 STATE
+web      c1         c1     10.0.1.2   http=8080/tcp,53/udp  alpha  2026-01-31T12:00:00Z  up
+web      c2         c2,db  10.0.1.3   -                     gamma  2026-01-31T12:00:00Z  hidden
+`},
+		{"dns ls --network web --format {{.Container}}", "\nc1\nc2\n"},
+		{"egress ls", `
+NETWORK  CONTAINER  PROTOCOL  STATE        SOURCE          TARGET            OUTER            IDLE  SENT     RECEIVED
+here     c9         icmp      replied      10.0.2.9:7      192.0.2.9:0       -                0s    0 B      0 B
+web      c1         tcp       established  10.0.1.2:40000  198.51.100.7:443  192.0.2.1:50000  12ms  1.23 KB  5.68 MB
+web      c1         udp       unreplied    10.0.1.2:5353   192.0.2.53:53     -                2s    40 B     0 B
+`},
+		{"egress ls --container c1 --format {{.Protocol}}", "\ntcp\nudp\n"},
+		{"egress ls --network web --container c1 --format {{.Target}}", "\n198.51.100.7:443\n192.0.2.53:53\n"},
 	} {
 		args := strings.Fields(c.args)
 		for i := range args {
@@ -86,6 +125,7 @@ func TestEveryListIsJSONToo(t *testing.T) {
 		"ipam usage": &[]api.Usage{}, "ipam audit": &[]api.Audit{}, "cluster info": &api.Cluster{}, "network prune": &[]string{},
 		"token show": &api.JoinTokens{}, "token rotate worker": &api.JoinTokens{}, "network create web": &api.NetworkDetail{},
 		"attach --network web --pid 7": &[]api.Endpoint{}, "init": &api.JoinTokens{}, "join --token T h": &api.Member{}, "status": &struct{ Cluster *api.Cluster }{},
+		"dns query db --from c1": &api.LookupAnswer{}, "dns explain db --from c1": &api.LookupAnswer{}, "dns ls": &[]api.NameRecord{}, "egress ls": &[]api.OutsideFlow{},
 	} {
 		o := call(t, append(strings.Fields(args), "--json", "--socket", socket)...)
 		if err := json.Unmarshal([]byte(o.stdout), into); o.status != 0 || err != nil || strings.TrimSpace(o.stdout) == "null" {
@@ -160,6 +200,8 @@ func TestCommandsAskForWhatTheirFlagsSay(t *testing.T) {
 		{"network create -d bridge --ipv6 --internal --attachable --label a=b --label c web", `create {"name":"web","driver":"bridge","ipv6":true,"internal":true,"attachable":true,"labels":{"a":"b","c":""}}`, ""},
 		{"network create -o mtu=1400 -o vni=5000 -o spoof=allow web", `create {"name":"web","driver":"overlay","mtu":1400,"vni":5000,"spoof":true}`, ""},
 		{"network create -o com.docker.network.driver.mtu=1400 -o encrypted web", `create {"name":"web","driver":"overlay","mtu":1400,"encrypted":true}`, ""},
+		{"network create -o egress=full web", `create {"name":"web","driver":"overlay","egress":"full"}`, ""},
+		{"network create -o egress=none --internal web", `create {"name":"web","driver":"overlay","internal":true,"egress":"none"}`, ""},
 		{"network create -o secure=false web", `create {"name":"web","driver":"overlay"}`, ""},
 		{"network create --subnet 10.9.0.0/16 --subnet fd09::/64 --ip-range 10.9.5.0/24 --gateway fd09::1 --gateway 10.9.5.1 --aux-address p=10.9.5.9 web",
 			`create {"name":"web","driver":"overlay","subnets":[{"prefix":"10.9.0.0/16","range":"10.9.5.0/24","gateway":"10.9.5.1","aux":{"p":"10.9.5.9"}},{"prefix":"fd09::/64","gateway":"fd09::1"}]}`, ""},
@@ -168,6 +210,7 @@ func TestCommandsAskForWhatTheirFlagsSay(t *testing.T) {
 		{"attach --network web --pid 7", `attach {"name":"pid-7","networks":[{"network":"web"}],"pid":7}`, "eth0"},
 		{"attach --network web --ip 10.0.1.9 --alias db --alias x --ifname lan0 --netns /run/netns/c1", `attach {"name":"c1","networks":[{"network":"web","addresses":["10.0.1.9"],"aliases":["db","x"],"interface":"lan0"}],"netns":"/run/netns/c1"}`, ""},
 		{"attach --network web:ip=10.0.1.9 --network here:mac=02:42:0a:00:01:09 --bridge br0 --name b --service s --hostname h", `attach {"name":"b","hostname":"h","service":"s","networks":[{"network":"web","addresses":["10.0.1.9"]},{"network":"here","mac":"02:42:0a:00:01:09"}],"bridge":"br0"}`, ""},
+		{"attach --network web --pid 7 --expose http=8080 --expose 53/udp --expose 7-8", `attach {"name":"pid-7","networks":[{"network":"web"}],"ports":[{"name":"http","number":8080,"protocol":"tcp"},{"number":53,"protocol":"udp"},{"number":7,"protocol":"tcp"},{"number":8,"protocol":"tcp"}],"pid":7}`, ""},
 		{"detach c1", "detach c1 ", "c1\n"},
 		{"detach c1 --network web", "detach c1 web", "c1\n"},
 		{"cluster rotate-keys", "rotate-keys", "has begun"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/stack/capture"
 )
 
@@ -21,6 +22,9 @@ type fakeAgent struct {
 	networks  []api.NetworkDetail
 	endpoints []api.Endpoint
 	audit     []api.Audit
+	answer    api.LookupAnswer
+	records   []api.NameRecord
+	flows     []api.OutsideFlow
 	err       error // of everything that would change something, and of Cluster
 
 	mu    sync.Mutex
@@ -35,7 +39,7 @@ const (
 )
 
 func newFakeAgent() *fakeAgent {
-	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	prefix, addr, port := netip.MustParsePrefix, netip.MustParseAddr, netip.MustParseAddrPort
 	return &fakeAgent{
 		cluster: api.Cluster{ID: "c0ffee", Created: day, Node: idA, Role: "manager", Index: 42, Quorum: true, Leader: "alpha",
 			Nodes: 3, Managers: 2, Pools: []api.Pool{{Base: prefix("10.0.0.0/8"), Size: 24}}, KeyEpoch: 3, Rotating: true},
@@ -45,10 +49,10 @@ func newFakeAgent() *fakeAgent {
 			{ID: "2c3b1c9d8e7f6g5h4i3j2k1l0", Name: "gamma", Status: "suspect", Availability: "active", Role: "worker", VTEP: netip.MustParseAddrPort("192.0.2.3:4789")},
 		},
 		networks: []api.NetworkDetail{
-			{ID: "w3b1c9d8e7f6g5h4i3j2k1l0x", Name: "web", Created: day, Driver: "overlay", Scope: "swarm", VNI: 4097, Labels: map[string]string{"team": "a", "tmp": ""},
+			{ID: "w3b1c9d8e7f6g5h4i3j2k1l0x", Name: "web", Created: day, Driver: "overlay", Scope: "swarm", VNI: 4097, Egress: "internet", Labels: map[string]string{"team": "a", "tmp": ""},
 				Subnets: []api.Subnet{{Prefix: prefix("10.0.1.0/24"), Gateway: addr("10.0.1.1")}}},
-			{ID: "b3b1c9d8e7f6g5h4i3j2k1l0x", Name: "here", Created: day, Driver: "bridge", Scope: "local", Node: "alpha", VNI: 4098, Labels: map[string]string{"team": "b"}},
-			{ID: "i3b1c9d8e7f6g5h4i3j2k1l0x", Name: "ingress", Created: day, Driver: "overlay", Scope: "swarm", VNI: 4096, Ingress: true},
+			{ID: "b3b1c9d8e7f6g5h4i3j2k1l0x", Name: "here", Created: day, Driver: "bridge", Scope: "local", Node: "alpha", VNI: 4098, Egress: "none", Labels: map[string]string{"team": "b"}},
+			{ID: "i3b1c9d8e7f6g5h4i3j2k1l0x", Name: "ingress", Created: day, Driver: "overlay", Scope: "swarm", VNI: 4096, Egress: "internet", Ingress: true},
 		},
 		endpoints: []api.Endpoint{
 			{ID: "e2", Name: "c2", Network: "web", Node: "gamma", MAC: 0x02420a000103, Addresses: []netip.Prefix{prefix("10.0.1.3/24")}, State: "hidden"},
@@ -57,6 +61,27 @@ func newFakeAgent() *fakeAgent {
 			{ID: "e3", Name: "c1", Network: "here", Node: "alpha", Interface: "eth1", MAC: 0x02420a000202, Local: true, State: "gone", Error: "its namespace ended",
 				Addresses: []netip.Prefix{prefix("10.0.2.2/24")}},
 		},
+		answer: api.LookupAnswer{Node: "alpha", Rcode: "NOERROR",
+			Answers: []api.ResourceRecord{{Name: "db.", TTL: 1, Type: "A", Data: "10.0.1.3"}},
+			Explanation: &api.Explanation{
+				Networks: []api.AskerNetwork{{Network: "web", Addresses: []netip.Addr{addr("10.0.1.2")}}, {Network: "here", Addresses: []netip.Addr{addr("10.0.2.2")}}},
+				Rule:     "name", Reason: "db is an alias on network web", Network: "web", TTL: 1,
+				Records: []api.NameRecord{
+					{Network: "web", Container: "c2", As: "alias", Node: "gamma", Addresses: []netip.Addr{addr("10.0.1.3")}, Since: day},
+					{Network: "web", Container: "c3", As: "alias", Node: "beta", Addresses: []netip.Addr{addr("10.0.1.4")}, Since: day, Hidden: true, LeftOut: "its node does not answer"},
+				}}},
+		records: []api.NameRecord{
+			{Network: "web", Container: "c2", Names: []string{"c2", "db"}, Node: "gamma", Addresses: []netip.Addr{addr("10.0.1.3")}, Since: day, Hidden: true},
+			{Network: "web", Container: "c1", Names: []string{"c1"}, Node: "alpha", Addresses: []netip.Addr{addr("10.0.1.2")}, Since: day,
+				Ports: []dns.Port{{Name: "http", Number: 8080, Protocol: "tcp"}, {Number: 53, Protocol: "udp"}}},
+		},
+		flows: []api.OutsideFlow{
+			{Network: "web", Container: "c1", Protocol: "udp", State: "unreplied", Source: port("10.0.1.2:5353"), Target: port("192.0.2.53:53"),
+				Started: day, Idle: 2 * time.Second, Sent: 40},
+			{Network: "web", Container: "c1", Protocol: "tcp", State: "established", Source: port("10.0.1.2:40000"), Target: port("198.51.100.7:443"),
+				Outer: port("192.0.2.1:50000"), Started: day, Idle: 12 * time.Millisecond, Sent: 1234, Received: 5678901},
+			{Network: "here", Container: "c9", Protocol: "icmp", State: "replied", Source: port("10.0.2.9:7"), Target: port("192.0.2.9:0"), Started: day},
+		},
 	}
 }
 
@@ -64,7 +89,7 @@ func newFakeAgent() *fakeAgent {
 func (f *fakeAgent) serve(t *testing.T) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
-	s, err := api.Open(socket, api.Options{Node: f, Control: f, Doctor: f})
+	s, err := api.Open(socket, api.Options{Node: f, Control: f, Doctor: f, Resolver: f, Outside: f})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +233,21 @@ func (f *fakeAgent) Attach(_ context.Context, r api.AttachRequest) ([]api.Endpoi
 	e.Warning = "no other node answered within 3s"
 	return []api.Endpoint{e}, f.ask("attach", r)
 }
+
+func (f *fakeAgent) Lookup(_ context.Context, r api.LookupRequest) (api.LookupAnswer, error) {
+	a := f.answer
+	a.LookupRequest = r
+	return a, f.err
+}
+func (f *fakeAgent) Records(_ context.Context, network string) (all []api.NameRecord, err error) {
+	for _, r := range f.records {
+		if network == "" || r.Network == network {
+			all = append(all, r)
+		}
+	}
+	return all, f.err
+}
+func (f *fakeAgent) Flows(context.Context) ([]api.OutsideFlow, error) { return f.flows, f.err }
 
 func find[T any](kind string, all []T, ref string, name func(T) string) (T, error) {
 	for _, v := range all {

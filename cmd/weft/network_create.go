@@ -28,12 +28,15 @@ Options, by --opt:
   mtu=BYTES            of the containers' interfaces; by default what the underlay of each node leaves
   vni=NUMBER           the VXLAN network identifier; by default the lowest free one from 4096
   spoof=allow|deny     whether containers may send from addresses that are not theirs; by default deny
+  egress=internet|full|none
+                       what containers reach beyond the network: by default all that their node does, and the node itself as
+                       host.weft.internal, but no link-local addresses (a cloud's metadata); those too; or nothing, as --internal
   encrypted[=BOOLEAN]  between nodes. Not there yet: such a network is made, but attaching to it is refused
   secure[=BOOLEAN]     an older name of encrypted`,
 		Example: `  weft network create web
   weft network create --subnet 10.9.0.0/16 --ip-range 10.9.5.0/24 --gateway 10.9.5.1 --aux-address printer=10.9.5.9 lan
   weft network create --subnet 10.8.0.0/24 --subnet fd00:8::/64 --opt mtu=1400 --label team=a both
-  weft network create --driver bridge here`,
+  weft network create --opt egress=none --driver bridge here`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -76,12 +79,12 @@ func (o *networkOptions) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.gateways, "gateway", nil, "`address` of a subnet's gateway (default: the first); may be repeated")
 	f.StringArrayVar(&o.aux, "aux-address", nil, "an address that is in use elsewhere, as `NAME=ADDRESS`; may be repeated")
 	f.BoolVar(&o.ipv6, "ipv6", false, "have an IPv6 subnet too")
-	f.BoolVar(&o.internal, "internal", false, "no way out of the network")
+	f.BoolVar(&o.internal, "internal", false, "no way out of the network, as --opt egress=none")
 	f.BoolVar(&o.attachable, "attachable", false, "carried and shown only: Docker wants it for single containers, which weft attaches in any case")
 	f.StringArrayVar(&o.labels, "label", nil, "a label, as `KEY=VALUE`; may be repeated")
 	f.StringArrayVarP(&o.options, "opt", "o", nil, "an option, as `KEY=VALUE`; may be repeated")
 	complete(c, "driver", words("overlay", "bridge"))
-	complete(c, "opt", words("mtu=", "vni=", "spoof=allow", "spoof=deny", "encrypted", "secure"))
+	complete(c, "opt", words("mtu=", "vni=", "spoof=allow", "spoof=deny", "egress=internet", "egress=full", "egress=none", "encrypted", "secure"))
 }
 
 // request makes the API's request of the flags, and notes on what the user may not expect.
@@ -115,6 +118,9 @@ func (o *networkOptions) request(name string) (r api.NetworkRequest, notes []str
 			notes = append(notes, note)
 		}
 	}
+	if r.Internal && r.Egress != "" && r.Egress != "none" {
+		return r, nil, fmt.Errorf("--internal beside --opt egress=%s; expected one of them: an internal network has no way out", r.Egress)
+	}
 	return r, notes, nil
 }
 
@@ -139,6 +145,11 @@ func setOption(r *api.NetworkRequest, option string) (note string, err error) {
 			return "", fmt.Errorf("--opt %s; expected spoof=allow or spoof=deny", option)
 		}
 		r.Spoof = value == "allow"
+	case "egress":
+		if value != "internet" && value != "full" && value != "none" {
+			return "", fmt.Errorf("--opt %s; expected egress=internet, egress=full or egress=none", option)
+		}
+		r.Egress = value
 	case "encrypted", "secure":
 		r.Encrypted = true
 		if given && value != "" { // as Docker, which takes encrypted= for a yes
@@ -153,7 +164,7 @@ func setOption(r *api.NetworkRequest, option string) (note string, err error) {
 			note = "there is no encryption yet, so attaching to this network will be refused"
 		}
 	default:
-		return "", fmt.Errorf("--opt %q; expected mtu=, vni=, spoof=, encrypted or secure", option)
+		return "", fmt.Errorf("--opt %q; expected mtu=, vni=, spoof=, egress=, encrypted or secure", option)
 	}
 	return note, nil
 }

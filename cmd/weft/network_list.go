@@ -23,7 +23,8 @@ func newNetworkList() *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List networks",
-		Long: `List the networks of the cluster. SCOPE is swarm for what is there on all nodes, and local for a bridge.
+		Long: `List the networks of the cluster. SCOPE is swarm for what is there on all nodes, and local for a bridge. EGRESS is what containers
+reach beyond the network: internet, full (link-local addresses too) or none.
 
 Filters, by --filter: name=PART, id=BEGINNING, driver=overlay|bridge, scope=swarm|local, dangling=true|false (true is what no
 node uses), label=KEY or label=KEY=VALUE. Of one key any may match, but all labels must; of different keys all must.
@@ -64,9 +65,9 @@ node uses), label=KEY or label=KEY=VALUE. Of one key any may match, but all labe
 				return nil
 			}
 			return q.show(c, networks, func(t *table) {
-				t.row("NETWORK ID", "NAME", "DRIVER", "SCOPE")
+				t.row("NETWORK ID", "NAME", "DRIVER", "SCOPE", "EGRESS")
 				for _, n := range networks {
-					t.row(n.ID, n.Name, n.Driver, n.Scope)
+					t.row(n.ID, n.Name, n.Driver, n.Scope, n.Egress)
 				}
 			})
 		},

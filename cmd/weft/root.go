@@ -58,7 +58,7 @@ type commandGroup struct {
 func groups() []commandGroup {
 	return []commandGroup{
 		{"The cluster", []*cobra.Command{newInit(), newJoin(), newLeave(), newToken(), newNode(), newCluster()}},
-		{"Networks", []*cobra.Command{newNetwork(), newAttach(), newDetach(), newEndpoint(), newIPAM()}},
+		{"Networks", []*cobra.Command{newNetwork(), newAttach(), newDetach(), newEndpoint(), newIPAM(), newDNS(), newEgress()}},
 		{"Containers", []*cobra.Command{newRun(), newExec(), newPS(), newLogs(), newStop(), newRemove()}},
 		{"This node", []*cobra.Command{newAgent(), newStatus(), newDoctor(), newFDB(), newPort(), newStats(), newCapture()}},
 		{aboutGroup, []*cobra.Command{newDemo(), newBench(), newCompletion(), newVersion()}},

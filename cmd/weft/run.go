@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/agent/endpoint"
+	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/engine/run"
+	"github.com/weftnet/weft/engine/run/etc"
 	"github.com/weftnet/weft/engine/run/inside"
 	"github.com/weftnet/weft/engine/userns"
 )
@@ -24,6 +28,10 @@ type runFlags struct {
 	networks []string
 	volumes  []string
 	env      []string
+	expose   []string
+	servers  []string
+	hosts    []string
+	ports    []dns.Port // of expose
 	detach   bool
 	o        run.Options
 }
@@ -45,11 +53,16 @@ container that has ended stays known (weft ps -a) until weft rm, or with --rm on
 
 An ordinary user is root in the container; further users take newuidmap and ranges in /etc/subuid and /etc/subgid.
 
+Names are those of the networks: the containers', their aliases and services, host.weft.internal for this node, and through it
+whatever the node can look up. /etc/resolv.conf names the first network's gateway for that, which answers for all of them. With
+--dns it names those servers instead, and then names of containers are not known.
+
 --network may come several times; the interfaces are eth0, eth1, ... in that order. After its name and a colon come, joined by
 commas: ip=ADDRESS (once for each family), ip6=ADDRESS, alias=NAME (any number), mac=MAC, ifname=NAME.`,
 		Example: `  weft run --network web --name c1 -- sleep 1h
   weft run --network web:ip=10.0.1.9,alias=db --network backup -d --rm -- postgres -D /srv/db
-  weft run --network web -v ./site:/srv/www:ro -e PORT=80 -w /srv/www -u www-data -- ./serve`,
+  weft run --network web -v ./site:/srv/www:ro -e PORT=80 -w /srv/www -u www-data -- ./serve
+  weft run --network web --expose http=8080 --add-host build:host-gateway --name c2 -- ./serve`,
 		Args:        cobra.ArbitraryArgs,
 		Annotations: withOwnStatus,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -67,12 +80,27 @@ commas: ip=ADDRESS (once for each family), ip6=ADDRESS, alias=NAME (any number),
 	f.StringArrayVarP(&r.env, "env", "e", nil, "set `NAME=VALUE` in its environment, which otherwise is this one")
 	f.StringVarP(&r.o.Workdir, "workdir", "w", "", "its working `directory` (default: this one)")
 	f.StringVarP(&r.o.User, "user", "u", "", "run it as `USER[:GROUP]`, names or numbers (default: root, or whoever runs weft)")
+	exposeFlag(c, &r.expose)
+	f.StringArrayVar(&r.servers, "dns", nil, "ask this `server` instead of the gateway: names of containers are then not known; up to 3 times")
+	f.StringArrayVar(&r.o.Resolv.Search, "dns-search", nil, "search this `domain`, and not the host's; . for none; may be repeated")
+	f.StringArrayVar(&r.o.Resolv.Options, "dns-option", nil, "an `option` of resolv.conf(5), besides ndots:0; may be repeated")
+	f.StringArrayVar(&r.hosts, "add-host", nil, "a line in its /etc/hosts, as `NAME:ADDRESS`; host-gateway is this node's address; may be repeated")
 	f.BoolVarP(&r.detach, "detach", "d", false, "run it in the background, and print its name")
 	f.BoolVar(&r.o.Remove, "rm", false, "remove it when it ends")
 	socketFlag(c, &r.socket)
 	dataDirFlag(c, &r.data)
 	complete(c, "network", ask(&r.socket, networkNames))
+	for _, name := range []string{"dns", "dns-search", "add-host"} {
+		complete(c, name, cobra.NoFileCompletions)
+	}
+	complete(c, "dns-option", words("ndots:", "timeout:", "attempts:", "rotate", "use-vc", "edns0", "trust-ad", "single-request"))
 	return c
+}
+
+// exposeFlag adds --expose to a command.
+func exposeFlag(c *cobra.Command, expose *[]string) {
+	c.Flags().StringArrayVar(expose, "expose", nil, "say that it listens there, as `[NAME=]PORT[-PORT][/tcp|udp|sctp]`: SRV leads to it, nothing is opened; may be repeated")
+	complete(c, "expose", cobra.NoFileCompletions)
 }
 
 // run is the command. With -d it comes here twice: in the process that waits for the start, and in the supervisor, which
@@ -106,7 +134,11 @@ func (r *runFlags) walk(c *cobra.Command) (status int, err error) {
 		}
 		return status, err
 	}
-	r.o.Attacher = attacher{api.NewClient(r.socket), networks}
+	client := api.NewClient(r.socket)
+	if r.o.Hosts, err = addedHosts(c.Context(), client, r.hosts); err != nil {
+		return run.StatusFailed, err
+	}
+	r.o.Attacher = attacher{client, networks, r.ports}
 	return run.Run(c.Context(), store, r.o)
 }
 
@@ -124,6 +156,9 @@ func (r *runFlags) complete() (networks []api.Attachment, err error) {
 			return nil, fmt.Errorf("--network: %w", err)
 		}
 		networks = append(networks, a)
+	}
+	if err := r.names(); err != nil {
+		return nil, err
 	}
 	for _, s := range r.volumes {
 		v, err := inside.ParseVolume(s)
@@ -149,6 +184,54 @@ func (r *runFlags) complete() (networks []api.Attachment, err error) {
 	return networks, nil
 }
 
+// names reads the flags about what the container is called, and what it asks.
+func (r *runFlags) names() (err error) {
+	if r.ports, err = endpoint.ParsePorts(r.expose); err != nil {
+		return fmt.Errorf("--expose: %w", err)
+	}
+	for _, s := range r.servers {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return fmt.Errorf("--dns %q; expected the address of a server, such as 192.0.2.53", s)
+		}
+		r.o.Resolv.Servers = append(r.o.Resolv.Servers, a)
+	}
+	if err := r.o.Resolv.Check(); err != nil {
+		return fmt.Errorf("--dns, --dns-search, --dns-option: %w", err)
+	}
+	for _, s := range r.hosts {
+		if _, _, err := etc.ParseHost(s); err != nil {
+			return fmt.Errorf("--add-host: %w", err)
+		}
+	}
+	return nil
+}
+
+// addedHosts reads what --add-host says, and asks the agent for this node's address if that is meant.
+func addedHosts(ctx context.Context, client *api.Client, specs []string) (hosts []etc.Host, err error) {
+	var node netip.Addr
+	for _, s := range specs {
+		h, gateway, err := etc.ParseHost(s)
+		if err != nil {
+			return nil, err
+		}
+		if gateway && !node.IsValid() {
+			status, err := client.Status(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if node = status.Underlay.Addr(); !node.IsValid() || node.IsUnspecified() {
+				return nil, fmt.Errorf("--add-host %s: the agent knows no address of this node; name one instead of %s", s, etc.Gateway)
+			}
+		}
+		if gateway {
+			h.Address = node
+		}
+		hosts = append(hosts, h)
+	}
+	return hosts, nil
+}
+
 // stored returns the containers in a data directory.
 func stored(data string) (run.Store, error) {
 	if data == "" {
@@ -170,11 +253,13 @@ func enter(data string) (run.Store, error) {
 type attacher struct {
 	client   *api.Client
 	networks []api.Attachment
+	ports    []dns.Port
 }
 
 func (a attacher) Attach(ctx context.Context, r run.Request) ([]run.Endpoint, error) {
 	ends, err := a.client.Attach(ctx, api.AttachRequest{
 		Name: r.Name, Hostname: r.Hostname, Service: r.Service, Networks: a.networks, PID: r.PID, Supervisor: r.Supervisor,
+		Ports: a.ports,
 	})
 	if err != nil {
 		return nil, err

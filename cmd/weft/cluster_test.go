@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -304,17 +306,26 @@ func TestFaultyFlagsAreRefusedBeforeTheAgentIsAsked(t *testing.T) {
 		"network ls --filter name":                                                      "with a value",
 		"network ls --filter dangling=perhaps":                                          "dangling=true|false",
 		"network rm":                                                                    "no argument; expected weft network rm NETWORK...",
-		"attach --pid 7":                                                                "--network is missing",
-		"attach --network web":                                                          "0 of --pid, --netns and --bridge",
-		"attach --network web --pid 7 --bridge br0":                                     "2 of --pid",
-		"attach --network web --pid -7":                                                 "--pid -7",
-		"attach --network web --bridge a/b":                                             `--bridge "a/b"`,
-		"attach --network web:ip=x --pid 7":                                             `--network "web:ip=x": ip "x"; expected an address`,
-		"attach --network web --ip 0.0.0.0 --pid 7":                                     `--ip "0.0.0.0"; expected an address`,
-		"attach --network web:ip=10.0.0.1 --ip 10.0.0.2 --pid 7":                        "at most one address of each family",
-		"attach --network web --network here --ip 10.0.0.2 --pid 7":                     "are of one network, and there are 2",
-		"cluster backup":                                                                "no argument; expected weft cluster backup FILE",
-		"cluster restore":                                                               "no argument; expected weft cluster restore FILE",
+		"network create -o egress=all web":                                              "--opt egress=all; expected egress=internet, egress=full or egress=none",
+		"network create --internal -o egress=full web":                                  "--internal beside --opt egress=full; expected one of them",
+		"attach --network web --pid 7 --expose 0":                                       `--expose: port "0": a port is a number from 1 to 65535`,
+		"dns query db":        "--from is missing; name the container that asks",
+		"dns query --from c1": "no argument; expected weft dns query NAME --from CONTAINER",
+		"dns explain db":      "--from is missing",
+		"dns query db --from c1 --format {{.Nonsense}}": "the fields are",
+		"dns ls extra":         `argument "extra"; expected weft dns ls`,
+		"egress ls extra":      `argument "extra"; expected weft egress ls`,
+		"attach --pid 7":       "--network is missing",
+		"attach --network web": "0 of --pid, --netns and --bridge",
+		"attach --network web --pid 7 --bridge br0":                 "2 of --pid",
+		"attach --network web --pid -7":                             "--pid -7",
+		"attach --network web --bridge a/b":                         `--bridge "a/b"`,
+		"attach --network web:ip=x --pid 7":                         `--network "web:ip=x": ip "x"; expected an address`,
+		"attach --network web --ip 0.0.0.0 --pid 7":                 `--ip "0.0.0.0"; expected an address`,
+		"attach --network web:ip=10.0.0.1 --ip 10.0.0.2 --pid 7":    "at most one address of each family",
+		"attach --network web --network here --ip 10.0.0.2 --pid 7": "are of one network, and there are 2",
+		"cluster backup":  "no argument; expected weft cluster backup FILE",
+		"cluster restore": "no argument; expected weft cluster restore FILE",
 	} {
 		o := call(t, append(strings.Fields(args), "--socket", socket)...)
 		if asked := f.told(); o.status != 2 || !strings.Contains(o.stderr, part) || asked != nil {
@@ -427,6 +438,12 @@ func TestNamesAreCompletedByTheAgent(t *testing.T) {
 		{"detach ", "c1"},
 		{"endpoint inspect ", "c1 c2"},
 		{"attach --network ", "here ingress web"},
+		{"dns query --from ", "c1"},
+		{"dns query ", "c1 c2"},
+		{"dns explain db --type ", "A AAAA PTR SRV TXT MX CNAME NS SOA"},
+		{"dns ls --network w", "web"},
+		{"egress ls --container ", "c1"},
+		{"egress ls --network h", "here"},
 		{"endpoint ls --network h", "here"},
 		{"fdb --network w", "web"},
 		{"capture --port ", "c1"},
@@ -534,5 +551,74 @@ func TestWhatIsRefusedIsShownByReason(t *testing.T) {
 		if out.String() != want {
 			t.Errorf("%+v is shown as %q, expected %q", info, out.String(), want)
 		}
+	}
+}
+
+func TestWhoIsAskedAboutANameIsTheNodeOfTheContainer(t *testing.T) {
+	f := newFakeAgent()
+	socket := f.serve(t)
+	for _, c := range []struct{ args, part string }{
+		{"dns query db --from c2", "weft: container c2 is on node gamma; ask the agent there"},
+		{"dns explain db --from c9", `weft: no container "c9" on this node, nor on others of its networks; see weft endpoint ls`},
+		{"dns query db --from c1 --type NONSENSE", `type "NONSENSE"; expected A, AAAA`},
+		{"dns query a..b --from c1", `name "a..b"; expected up to 253 characters`},
+		{"dns ls --network none", `no network "none"; this node has web`},
+		{"egress ls --container c2", "container c2 is on node gamma"},
+		{"egress ls --network none", `no network "none"`},
+	} {
+		if o := call(t, append(strings.Fields(c.args), "--socket", socket)...); o.status != 1 || o.stdout != "" || !strings.Contains(o.stderr, c.part) {
+			t.Errorf("weft %s: %+v, expected %q", c.args, o, c.part)
+		}
+	}
+}
+
+func TestAnErrorForAnAnswerIsTold(t *testing.T) {
+	f := newFakeAgent()
+	f.answer.Answers = nil
+	socket := f.serve(t)
+	if o := call(t, "dns", "query", "db", "--type", "aaaa", "--from", "c1", "--socket", socket); o.status != 0 || o.stdout != "There is such a name, but nothing of type AAAA (NODATA).\n" {
+		t.Errorf("a name without the type: %+v", o)
+	}
+	f.answer.Rcode = "NXDOMAIN"
+	if o := call(t, "dns", "query", "db", "--from", "c1", "--socket", socket); o.status != 1 || o.stderr != "weft: A of db: NXDOMAIN; weft dns explain db --from c1 says why\n" {
+		t.Errorf("no such name: %+v", o)
+	}
+	if o := call(t, "dns", "query", "db", "--from", "c1", "--json", "--socket", socket); o.status != 1 || !strings.Contains(o.stdout, `"answers": []`) || strings.Contains(o.stdout, "explanation") {
+		t.Errorf("as JSON: %+v", o)
+	}
+	f.answer.Explanation = &api.Explanation{Rule: "forwarded", Reason: "the name is not the cluster's",
+		Forwarded: &api.Forwarded{Server: netip.MustParseAddrPort("192.0.2.53:53"), Took: 12345 * time.Microsecond}}
+	for _, c := range []struct {
+		server *api.Forwarded
+		want   string
+	}{
+		{&api.Forwarded{Server: netip.MustParseAddrPort("192.0.2.53:53"), Took: 12345 * time.Microsecond}, "answered by 192.0.2.53:53, in 12.345ms\n"},
+		{&api.Forwarded{Server: netip.MustParseAddrPort("192.0.2.53:53"), Cached: true}, "answered from the cache; once said by 192.0.2.53:53\n"},
+		{&api.Forwarded{Took: 4 * time.Second, Error: "none answered within 4s"}, "asked none of the servers, for 4s: none answered within 4s\n"},
+	} {
+		f.answer.Explanation.Forwarded = c.server
+		if o := call(t, "dns", "explain", "example.org", "--from", "c1", "--socket", socket); o.status != 0 || !strings.HasSuffix(o.stdout, "\nForwarded\n"+c.want) {
+			t.Errorf("forwarded: %+v, expected %q", o, c.want)
+		}
+	}
+}
+
+func TestAttachTellsWhatToWrite(t *testing.T) {
+	socket := newFakeAgent().serve(t)
+	o := call(t, "attach", "--network", "web", "--pid", "7", "--socket", socket)
+	for _, part := range []string{"\nFor /etc/resolv.conf of c1:\nnameserver 10.0.1.1\n", "options ndots:0\n", "\nFor /etc/hosts of c1:\n127.0.0.1 ", "10.0.1.2 ", "fd00::2 "} {
+		if !strings.Contains(o.stdout, part) {
+			t.Errorf("attach wrote %q, expected %q in it", o.stdout, part)
+		}
+	}
+	var all []struct {
+		Name       string
+		ResolvConf string `json:"resolv_conf"`
+		Hosts      string
+	}
+	o = call(t, "attach", "--network", "web", "--pid", "7", "--json", "--socket", socket)
+	if err := json.Unmarshal([]byte(o.stdout), &all); err != nil || len(all) != 1 || all[0].Name != "c1" ||
+		!strings.HasPrefix(all[0].ResolvConf, "nameserver 10.0.1.1\n") || !strings.HasSuffix(all[0].Hosts, "\n10.0.1.2\tc1\nfd00::2\tc1\n") {
+		t.Errorf("as JSON: %+v, %v", all, err)
 	}
 }

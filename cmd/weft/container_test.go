@@ -40,6 +40,9 @@ func TestContainersFromRunToRemoval(t *testing.T) {
 	}{
 		{[]string{"run", "--socket", socket, "--network", "web:ip=10.0.1.2,alias=db", "--name", "c1", "--hostname", "h1", "--service", "s1", "-e", "A=1", "-w", "/usr", "--", "sh", "-c", "echo $A; pwd; hostname; exit 3"},
 			3, "1\n/usr\nh1\n", "weft: warning: network web: no other node answered within 3s\n"},
+		{[]string{"run", "--socket", socket, "--network", "web", "--rm", "--expose", "http=80", "--add-host", "build:host-gateway", "--dns-search", "lab.example", "--", "sh", "-c", "cat /etc/resolv.conf; tail -n 1 /etc/hosts"},
+			0, "nameserver 10.0.1.1\nsearch lab.example\noptions ndots:0\n192.0.2.1\tbuild\n", ""},
+		{[]string{"run", "--socket", socket, "--network", "web", "--rm", "--dns", "192.0.2.53", "--dns-search", ".", "--", "cat", "/etc/resolv.conf"}, 0, "nameserver 192.0.2.53\n", ""},
 		{[]string{"ps"}, 0, "NAME  COMMAND  STATUS  PID  NETWORKS  ADDRESSES\n", ""},
 		{[]string{"ps", "-a"}, 0, "c1    sh -c echo $A; pwd; hostname;…  Exited (3) a second ago  -    web       10.0.1.2,fd00::2\n", ""},
 		{[]string{"run", "--socket", socket, "--network", "web", "--name", "c1", "true"}, 125, "", `weft: container name "c1" is in use (exited)`},
@@ -67,13 +70,16 @@ func TestContainersFromRunToRemoval(t *testing.T) {
 	for i, s := range asked {
 		kinds[i], _, _ = strings.Cut(s, " ")
 	}
-	if want := slices.Repeat([]string{"attach", "detach"}, 4); !slices.Equal(kinds, want) {
+	if want := slices.Repeat([]string{"attach", "detach"}, 6); !slices.Equal(kinds, want) {
 		t.Fatalf("the agent was asked for %q, expected %q", asked, want)
 	}
 	var r struct {
 		Name, Hostname, Service string
 		Networks                json.RawMessage
 		PID, Supervisor         int
+	}
+	if !strings.Contains(asked[2], `"ports":[{"name":"http","number":80,"protocol":"tcp"}]`) {
+		t.Errorf("of a container that exposes a port the agent was asked for %s", asked[2])
 	}
 	lab.Must(t, json.Unmarshal([]byte(strings.TrimPrefix(asked[0], "attach ")), &r))
 	if r.Name != "c1" || r.Hostname != "h1" || r.Service != "s1" || r.PID == 0 || r.Supervisor == 0 || r.PID == r.Supervisor ||
@@ -115,6 +121,10 @@ func TestContainerCommandsRefuseWhatTheyDoNotUnderstand(t *testing.T) {
 		{[]string{"run", "--network", "web", "--name", "a/b", "true"}, 125, `--name: container name "a/b"`},
 		{[]string{"run", "--network", "web", "-v", "a", "true"}, 125, "--volume: "},
 		{[]string{"run", "--network", "web", "-e", "=x", "true"}, 125, "--env: "},
+		{[]string{"run", "--network", "web", "--expose", "1-65", "true"}, 125, "--expose: \"1-65\" makes more than 64 ports"},
+		{[]string{"run", "--network", "web", "--dns", "x", "true"}, 125, `--dns "x"; expected the address of a server`},
+		{[]string{"run", "--network", "web", "--dns-option", "a b", "true"}, 125, `option "a b"; expected a word`},
+		{[]string{"run", "--network", "web", "--add-host", "a", "true"}, 125, `--add-host: host "a": there is no address; expected NAME:ADDRESS`},
 		{[]string{"run", "--nonsense"}, 125, "unknown flag: --nonsense\nSee weft run --help."},
 		{[]string{"exec"}, 125, "no argument; expected weft exec"},
 		{[]string{"exec", "c1"}, 125, "no command"},

@@ -49,6 +49,13 @@ func TestExitStatusAndMessageTellUsageFromFailure(t *testing.T) {
 		{"agent --static x --data-dir y", 2, "--data-dir beside --static"},
 		{"agent --advertise host.example", 2, `--advertise "host.example"; expected an address`},
 		{"agent --advertise 0.0.0.0", 2, "expected an address of this host"},
+		{"agent --dns 192.0.2", 2, `--dns "192.0.2"; expected the address of a name server`},
+		{"agent --dns 0.0.0.0", 2, "expected the address of a name server"},
+		{"agent --dns 192.0.2.1:0", 2, "expected the address of a name server"},
+		{"agent --dns-ttl 1500ms", 2, "--dns-ttl 1.5s; expected whole seconds from 1s to 1h"},
+		{"agent --dns-ttl 0s", 2, "expected whole seconds"},
+		{"agent --egress-flows 0", 2, "--egress-flows 0; expected 1 to 1048576"},
+		{"agent --static " + nowhere + " --dns 192.0.2.53 --egress-flows 5", 1, "no such file"},
 		{"agent --profile man", 2, `--profile "man"; expected lan or wan`},
 		{"agent --data-dir=", 2, "--data-dir is empty"},
 		{"agent --listen-port 0", 2, "expected --listen-port"},
@@ -325,5 +332,16 @@ func TestCaptureRefusesATerminal(t *testing.T) {
 	var stderr bytes.Buffer
 	if status := weft([]string{"capture"}, pty, &stderr); status != 2 || !strings.Contains(stderr.String(), "-w FILE") {
 		t.Errorf("status %d, %q", status, stderr.String())
+	}
+}
+
+func TestNameServersOfTheAgentAreRead(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.53": "192.0.2.53:53", "192.0.2.53:5353": "192.0.2.53:5353", "2001:db8::53": "[2001:db8::53]:53", "[2001:db8::53]": "[2001:db8::53]:53",
+		"[2001:db8::53]:5353": "[2001:db8::53]:5353", "fe80::1%eth0": "[fe80::1%eth0]:53", "::ffff:192.0.2.53": "192.0.2.53:53", "127.0.0.53": "127.0.0.53:53",
+	} {
+		if got, err := nameServer(text); err != nil || got.String() != want {
+			t.Errorf("%q is %s, %v; expected %s", text, got, err, want)
+		}
 	}
 }

@@ -33,6 +33,7 @@ type Endpoint struct {
 	MAC       frame.MAC       `json:"mac"`
 	Addresses []netip.Addr    `json:"addresses"`
 	Aliases   []string        `json:"aliases,omitempty"`
+	Metric    int             `json:"metric,omitempty"` // of its default routes: a container leaves by the lowest; 0 in a list of an earlier version
 	Created   time.Time       `json:"created"`
 }
 

@@ -52,6 +52,7 @@ func (m *Member) Attach(ctx context.Context, req api.AttachRequest) ([]api.Endpo
 	if err := a.enter(); err != nil {
 		return nil, refuse(err)
 	}
+	a.announce(ctx)
 	return a.answer(), nil
 }
 
@@ -189,7 +190,7 @@ func (a *attaching) begin() error {
 	if a.m.naming[name] {
 		return deny(state.ErrInUse, "container %s is being attached by another command; wait for it", name)
 	}
-	taken := make(map[string]bool)
+	taken, metrics := make(map[string]bool), make(map[int]bool)
 	for _, e := range a.m.store.All() {
 		same := e.Container.Space == a.container.Space && e.Container.Bridge == a.container.Bridge
 		switch {
@@ -200,7 +201,7 @@ func (a *attaching) begin() error {
 			return deny(state.ErrExists, "container %s is on that network already, as %s; weft detach it first", name, parted(e.Addresses))
 		}
 		if same && a.container.Bridge == "" {
-			taken[e.Interface] = true
+			taken[e.Interface], metrics[e.Metric] = true, true
 		}
 	}
 	for i := range a.parts {
@@ -218,6 +219,10 @@ func (a *attaching) begin() error {
 		}
 		taken[iface] = true
 		p.endpoint = &endpoint.Endpoint{ID: newID(), Container: a.container, Network: p.network.ID, Interface: iface, Aliases: p.wish.Aliases}
+		if a.container.Bridge == "" {
+			p.endpoint.Metric = metricOf(iface, metrics)
+			metrics[p.endpoint.Metric] = true
+		}
 		a.m.busy[p.network.ID]++
 	}
 	a.m.naming[name], a.named = true, true
@@ -262,8 +267,8 @@ func (a *attaching) lease(ctx context.Context, p *part) (err error) {
 		e.MAC = macOf(e.Addresses[0])
 	}
 	value, err := encode(e)
-	if err == nil && len(value) > 1000 {
-		err = deny(state.ErrInvalid, "container %s: its names take %d bytes; use fewer or shorter aliases", e.Container.Name, len(value))
+	if err == nil && len(value) > maxRecord {
+		err = deny(state.ErrInvalid, "container %s: its names and exposed ports take %d bytes, and other nodes are told %d at most; use fewer or shorter aliases, and fewer named ports", e.Container.Name, len(value), maxRecord)
 	}
 	return err
 }

@@ -38,7 +38,8 @@ import (
 
 // Plane is the data plane. Its methods may be called from any goroutine.
 type Plane interface {
-	// Apply makes the plan true as far as that is possible at once.
+	// Apply makes the plan true as far as that is possible at once. When it returns, the names in it lead to their containers: other nodes
+	// are told so.
 	Apply(*plan.Config) error
 	// Fault says why the port of an endpoint here is not up; nil if it is.
 	Fault(network vxlan.VNI, endpoint string) error
@@ -90,6 +91,8 @@ type Member struct {
 	naming   map[string]bool                   // containers being attached
 	peers    []netip.AddrPort                  // that gossip was told
 	stop     context.CancelFunc                // of gossip
+	views    map[state.NetworkID]view          // of the networks in the plan in force
+	applied  chan struct{}                     // closed when the next plan is in force
 }
 
 type reservation struct {
@@ -115,16 +118,18 @@ func Open(cfg Config) (*Member, error) {
 		entered: make(map[state.NetworkID]bool),
 		giving:  make(map[state.NetworkID]chan struct{}), naming: make(map[string]bool),
 		doubtful: make(map[state.NetworkID][]netip.Addr), asked: make(map[reservation]time.Time), single: make(map[state.NetworkID]bool),
+		applied: make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	if m.store, err = endpoint.Load(cfg.Dir); err == nil {
+		rank(m.store.All())
 		any := netip.IPv4Unspecified()
 		if cfg.Advertise.Is6() {
 			any = netip.IPv6Unspecified()
 		}
 		m.cluster, err = cluster.Open(cluster.Config{
 			Dir: filepath.Join(cfg.Dir, "cluster"), Listen: netip.AddrPortFrom(any, cfg.API), Advertise: netip.AddrPortFrom(cfg.Advertise, cfg.API),
-			Version: cfg.Version, Log: cfg.Log, Report: m.report, Seen: m.seen, Timing: cfg.Timing,
+			Version: cfg.Version, Log: cfg.Log, Report: m.report, Seen: m.seen, Known: m.known, Timing: cfg.Timing,
 		})
 	}
 	if err != nil {
@@ -207,7 +212,7 @@ func (m *Member) followLocked() <-chan struct{} {
 	m.reap()
 	if st == nil {
 		m.quiet()
-		m.apply(&plan.Config{})
+		m.apply(&plan.Config{}, nil)
 		return nil
 	}
 	if err := m.listen(st); err != nil {
@@ -222,11 +227,14 @@ func (m *Member) followLocked() <-chan struct{} {
 	return heard
 }
 
-// apply hands the data plane a plan.
-func (m *Member) apply(p *plan.Config) {
+// apply hands the data plane a plan, and tells those who wait for what is in it.
+func (m *Member) apply(p *plan.Config, views map[state.NetworkID]view) {
 	if err := m.cfg.Plane.Apply(p); err != nil {
 		m.log.Debug("not everything could be attached", "error", err) // shown with each port
 	}
+	m.views = views
+	close(m.applied)
+	m.applied = make(chan struct{})
 }
 
 func (m *Member) problem(format string, args ...any) {

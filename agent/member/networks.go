@@ -230,7 +230,7 @@ func (m *Member) endpoints(st *state.State, n *state.Network) []api.Endpoint {
 		e := api.Endpoint{
 			ID: r.id, Name: r.Name, Hostname: r.Hostname, Service: r.Service, Network: n.Name, NetworkID: n.ID.String(), Node: r.owner.Name,
 			MAC: r.MAC, Aliases: append([]string{}, r.Aliases...), State: api.StateUp, Created: r.Created,
-			Ports: []dns.Port{},
+			Ports: append([]dns.Port{}, r.Ports...),
 		}
 		e.Addresses, e.Gateways = prefixed(n, r.Addresses)
 		if r.hidden {

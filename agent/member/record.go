@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weftnet/weft/agent/endpoint"
 	"github.com/weftnet/weft/cluster/identity"
 	"github.com/weftnet/weft/cluster/state"
+	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/stack/frame"
 )
 
@@ -22,14 +25,63 @@ type record struct {
 	MAC       frame.MAC    `json:"m"`
 	Addresses []netip.Addr `json:"a"`
 	Aliases   []string     `json:"l,omitempty"`
+	Ports     ports        `json:"p,omitempty"`
 	Created   time.Time    `json:"c"`
 }
 
-func encode(e *endpoint.Endpoint) ([]byte, error) {
-	return json.Marshal(record{
+// maxRecord is how many bytes of an endpoint are told: a record fits a packet.
+const maxRecord = 1000
+
+// names are what the container is found by, on the node of that name.
+func (r *record) names(node string) dns.Names {
+	return dns.Names{Hostname: r.Hostname, Service: r.Service, Aliases: r.Aliases, Ports: r.Ports, Node: node, Since: r.Created}
+}
+
+// ports travel as text in the form of endpoint.ParsePorts, with commas between them and ranges where there are some: "http=80,8000-8063/udp".
+type ports []dns.Port
+
+// MarshalText writes the ports as they travel (encoding.TextMarshaler).
+func (p ports) MarshalText() ([]byte, error) {
+	var b []byte
+	for i := 0; i < len(p); {
+		first, n := p[i], 1
+		for i+n < len(p) && p[i+n].Name == first.Name && p[i+n].Protocol == first.Protocol && int(p[i+n].Number) == int(first.Number)+n {
+			n++
+		}
+		i += n
+		if len(b) > 0 {
+			b = append(b, ',')
+		}
+		if first.Name != "" {
+			b = append(append(b, first.Name...), '=')
+		}
+		if b = strconv.AppendUint(b, uint64(first.Number), 10); n > 1 {
+			b = strconv.AppendUint(append(b, '-'), uint64(first.Number)+uint64(n)-1, 10)
+		}
+		if first.Protocol != "tcp" {
+			b = append(append(b, '/'), first.Protocol...)
+		}
+	}
+	return b, nil
+}
+
+// UnmarshalText reads what MarshalText wrote, and refuses what no node writes (encoding.TextUnmarshaler).
+func (p *ports) UnmarshalText(text []byte) (err error) {
+	if *p = nil; len(text) > 0 {
+		*p, err = endpoint.ParsePorts(strings.Split(string(text), ","))
+	}
+	return err
+}
+
+func recordOf(e *endpoint.Endpoint) record {
+	return record{
 		Name: e.Container.Name, Hostname: e.Container.Hostname, Service: e.Container.Service,
-		MAC: e.MAC, Addresses: e.Addresses, Aliases: e.Aliases, Created: e.Created,
-	})
+		MAC: e.MAC, Addresses: e.Addresses, Aliases: e.Aliases, Ports: e.Container.Ports, Created: e.Created,
+	}
+}
+
+func encode(e *endpoint.Endpoint) ([]byte, error) {
+	return json.Marshal(recordOf(e))
 }
 
 func decode(value []byte) (r record, err error) {
@@ -83,6 +135,8 @@ type remote struct {
 	owner  *state.Node
 	hidden bool
 }
+
+func (r *remote) source() source { return source{r.owner.ID, r.id} }
 
 // byRight reports whether the endpoint's MAC is the one that follows from its address, which its node leases: nobody else can have it.
 func (r *record) byRight() bool { return r.MAC == macOf(r.Addresses[0]) }

@@ -19,8 +19,12 @@ func addrs(text ...string) (all []netip.Addr) {
 }
 
 func TestRecordIsReadBack(t *testing.T) {
+	exposed, err := endpoint.ParsePorts([]string{"http=80", "8000-8003", "53/udp", "53"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	e := &endpoint.Endpoint{
-		ID: "1", Container: endpoint.Container{Name: "c1", Hostname: "h", Service: "s"}, MAC: 0x02420a000002,
+		ID: "1", Container: endpoint.Container{Name: "c1", Hostname: "h", Service: "s", Ports: exposed}, MAC: 0x02420a000002,
 		Addresses: addrs("10.0.0.2", "fd00::2"), Aliases: []string{"db"}, Created: time.Unix(1e9, 0).UTC(),
 	}
 	b, err := encode(e)
@@ -28,7 +32,7 @@ func TestRecordIsReadBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := decode(b)
-	want := record{"c1", "h", "s", e.MAC, e.Addresses, e.Aliases, e.Created}
+	want := record{"c1", "h", "s", e.MAC, e.Addresses, e.Aliases, exposed, e.Created}
 	if err != nil || !reflect.DeepEqual(r, want) {
 		t.Errorf("got %+v, %v; expected %+v", r, err, want)
 	}

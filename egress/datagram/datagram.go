@@ -1,14 +1,33 @@
-// Package datagram takes containers' UDP datagrams and echo requests out of the overlay by host sockets, without a TCP/IP stack
-// in between.
+// Package datagram takes containers' UDP datagrams and echo requests out of the overlay by host sockets, without a TCP/IP stack in
+// between. It maps as RFC 4787 and RFC 5508 want: one socket for each source port or echo id of a container, whatever it writes to
+// (endpoint-independent mapping), and answers only from where it wrote to (address and port dependent filtering).
+//
+//	container ── frame ──► Datagram ── mapping ── remote ── sendmsg (UDP_SEGMENT, TTL, TOS) ──► outside
+//	                       on the thread that     │  idle: 30 s unanswered, 180 s answered,
+//	                       read the frame         │  10 s port 53, 60 s echo; the last one
+//	                                              │  takes its mapping's socket along
+//	container ◄── packet.Writer ── Table's thread ◄── recvmmsg (UDP_GRO); MSG_ERRQUEUE ◄────── outside
+//
+// ICMP errors about what was sent come back by the socket's error queue (IP_RECVERR) with the address of the router that sent them, and
+// the container gets them from that address, quoting its own packet: traceroute, tracepath and path MTU discovery see through.
+//
+// A mapping's lock is held while a send uses its socket. The Table's thread alone closes sockets, with that lock held, so no send
+// ever meets a descriptor that is somebody else's by now.
 package datagram
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weftnet/weft/stack/drop"
-	"github.com/weftnet/weft/stack/frame"
+	"github.com/weftnet/weft/stack/loop"
 	"github.com/weftnet/weft/stack/packet"
 )
 
@@ -19,7 +38,8 @@ type Out interface {
 	MTU() int
 }
 
-// Admit decides whether containers may send to dst, and where that really is.
+// Admit decides whether containers may send to dst, and where that really is. The port is 0 for echo requests. It is called with the
+// first datagram of a flow, on the thread of the data path.
 type Admit func(proto uint8, dst netip.AddrPort) (to netip.AddrPort, ok bool)
 
 // Limit bounds the flows of each container. Its methods are called with every flow that begins and ends, on any thread.
@@ -32,56 +52,202 @@ type Limit interface {
 type Config struct {
 	Limit   Limit            // nil: Flows for each container
 	Flows   int              // 0: 16,384
-	Sockets int              // in all; 0: half of what RLIMIT_NOFILE allows, at most 65,536
+	Sockets int              // in all, of which a container may have a quarter; 0: half of what RLIMIT_NOFILE allows, at most 65,536
 	Now     func() time.Time // nil: time.Now
-	Log     *slog.Logger
+	Log     *slog.Logger     // nil: none
 }
 
-// Table is the way out for the datagrams of all networks of a node.
-type Table struct{}
+const (
+	defaultFlows = 16384
+	maxSockets   = 65536
+	share        = 4 // containers that it takes to use up all sockets
+	shards       = 64
+)
+
+// Table is the way out for the datagrams of all networks of a node. Its methods may be called from any goroutine but its own thread.
+type Table struct {
+	limit   Limit
+	sockets *quota
+	errors  *packet.Limiter
+	now     func() time.Time
+	start   time.Time
+	log     *slog.Logger
+	writers sync.Pool // of *packet.Writer, for what the senders' threads answer
+	noPing  atomic.Uint64
+
+	shards [shards]shard
+	wheel  wheel
+	reader *reader // of the thread
+
+	mu     sync.Mutex // guards the thread's beginning and end
+	closed atomic.Bool
+	loop   atomic.Pointer[loop.Loop]
+	stop   context.CancelFunc
+	done   chan struct{}
+}
 
 // New returns a table without flows. Its thread starts with the first of them.
-func New(c Config) (*Table, error) { return &Table{}, nil }
+func New(c Config) (*Table, error) {
+	if c.Flows < 0 || c.Sockets < 0 {
+		return nil, fmt.Errorf("datagram: %d flows for each container, %d sockets: expected positive numbers, or 0 for the defaults", c.Flows, c.Sockets)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Sockets == 0 {
+		var files unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+			return nil, fmt.Errorf("datagram: limit of open files: %w", err)
+		}
+		c.Sockets = int(min(files.Cur/2, maxSockets))
+	}
+	if c.Limit == nil {
+		if c.Flows == 0 {
+			c.Flows = defaultFlows
+		}
+		c.Limit = newQuota(c.Flows, 0)
+	}
+	t := &Table{
+		limit: c.Limit, sockets: newQuota(max(c.Sockets/share, 1), c.Sockets),
+		errors: packet.NewLimiter(c.Now), now: c.Now, start: c.Now(), log: c.Log,
+	}
+	t.writers.New = func() any { return new(packet.Writer) }
+	for i := range t.shards {
+		t.shards[i].mappings = make(map[key]*mapping)
+	}
+	return t, nil
+}
+
+// clock returns the time since the table was made, in nanoseconds, never 0.
+func (t *Table) clock() int64 { return max(int64(t.now().Sub(t.start)), 1) }
+
+// thread returns the table's loop, which it starts if there is none; nil if it cannot, or the table is closed.
+func (t *Table) thread() *loop.Loop {
+	if l := t.loop.Load(); l != nil {
+		return l
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l := t.loop.Load(); l != nil || t.closed.Load() {
+		return l
+	}
+	l, err := loop.New(nil)
+	if err == nil {
+		if t.wheel.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+			t.end(l)
+		}
+	}
+	if err != nil {
+		t.log.Error("datagrams are not taken out", "error", err)
+		return nil
+	}
+	t.reader = newReader(t)
+	var ctx context.Context
+	ctx, t.stop = context.WithCancel(context.Background())
+	t.done = make(chan struct{})
+	_ = l.Post(func() { // a loop that was just made takes it
+		if err := l.Serve(ticker{t}); err != nil {
+			t.log.Error("datagram flows do not end", "error", err)
+		}
+	})
+	go func() {
+		defer close(t.done)
+		if err := l.Run(ctx); err != nil {
+			t.log.Error("datagrams are not taken out", "error", err)
+		}
+	}()
+	t.loop.Store(l)
+	return l
+}
+
+// end has a loop that never ran give its descriptors up.
+func (t *Table) end(l *loop.Loop) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = l.Run(ctx) // it does not wait even once
+}
 
 // Close ends all flows and waits. It is idempotent.
-func (t *Table) Close() error { return nil }
+func (t *Table) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Swap(true) || t.loop.Load() == nil {
+		return nil
+	}
+	t.endAll(func(*mapping) bool { return true })
+	t.stop()
+	<-t.done
+	return unix.Close(t.wheel.timer)
+}
 
-// PingAllowed returns why echo requests cannot be taken out, and the remedy; nil if they can.
-func (t *Table) PingAllowed() error { return nil }
+// endAll ends the mappings that pick picks, and waits. The caller has made sure that there will be no new ones, if it minds.
+func (t *Table) endAll(pick func(*mapping) bool) {
+	l := t.loop.Load()
+	if l == nil {
+		return
+	}
+	_ = l.Do(func() { // after the loop's end there are none
+		for i := range t.shards {
+			for _, m := range t.shards[i].list() {
+				if pick(m) {
+					m.end()
+				}
+			}
+		}
+	})
+}
 
 // Network is the way out of one network.
 type Network struct {
 	Drops drop.Counters // answers that were not handed on
+
+	name   string
+	t      *Table
+	admit  Admit
+	out    atomic.Pointer[Out]
+	closed atomic.Bool
 }
 
 // Network returns the way out of a network: answers go to out, and admit decides where containers may send. Out may be nil until Bind.
-func (t *Table) Network(name string, out Out, admit Admit) *Network { return &Network{} }
-
-// Bind has answers go to out from now on.
-func (n *Network) Bind(out Out) {}
-
-// Datagram sends a container's UDP datagram, superframe of datagrams or echo request to where it belongs.
-func (n *Network) Datagram(f *frame.Frame) drop.Reason { return drop.None }
-
-// Readmit ends the flows that admit refuses by now: it is called after what admit goes by has changed.
-func (n *Network) Readmit() {}
-
-// Forget ends all flows of a container.
-func (n *Network) Forget(container netip.Addr) {}
-
-// Close ends all flows of the network. It is idempotent.
-func (n *Network) Close() {}
-
-// Flow is what one container sends from one port, or with one echo id, to one remote.
-type Flow struct {
-	Network            string
-	Proto              uint8          // frame.ProtoUDP, ProtoICMP or ProtoICMPv6
-	Container          netip.AddrPort // with its source port or echo id
-	Remote             netip.AddrPort // as the container knows it; port 0 for echo requests
-	TxPackets, TxBytes uint64         // from the container
-	RxPackets, RxBytes uint64         // to it
-	Age, Idle, Timeout time.Duration
+func (t *Table) Network(name string, out Out, admit Admit) *Network {
+	n := &Network{name: name, t: t, admit: admit}
+	if out != nil {
+		n.Bind(out)
+	}
+	return n
 }
 
-// Flows lists the flows that there are now.
-func (t *Table) Flows() []Flow { return nil }
+// Bind has answers go to out from now on.
+func (n *Network) Bind(out Out) { n.out.Store(&out) }
+
+// router returns where answers go, nil if nowhere yet.
+func (n *Network) router() Out {
+	if p := n.out.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Forget ends all flows of a container, and waits.
+func (n *Network) Forget(container netip.Addr) {
+	n.t.endAll(func(m *mapping) bool { return m.key.net == n && m.key.addr == container })
+}
+
+// Close ends all flows of the network, and waits. It is idempotent.
+func (n *Network) Close() {
+	n.closed.Store(true)
+	n.t.endAll(func(m *mapping) bool { return m.key.net == n })
+}
+
+// Readmit ends the flows that admit refuses by now, or leads elsewhere: it is called after what admit goes by has changed.
+func (n *Network) Readmit() {
+	n.t.endAll(func(m *mapping) bool {
+		return m.key.net == n && m.cut(func(r *remote) bool {
+			to, ok := n.admit(m.key.proto, r.dst)
+			return !ok || to != r.wire
+		})
+	})
+}

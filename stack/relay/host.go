@@ -33,6 +33,7 @@ type Info struct {
 	RTT            time.Duration
 	Window         int           // congestion window, in segments
 	Idle           time.Duration // since data was sent or received
+	Broken         bool          // it was reset, or timed out; a reader may still find what came before
 }
 
 // The kernel's numbers for states (include/net/tcp_states.h).
@@ -51,7 +52,13 @@ func Inspect(c *net.TCPConn) (Info, error) {
 		return Info{}, fmt.Errorf("relay: inspect: %w", err)
 	}
 	var t *unix.TCPInfo
-	e := raw.Control(func(fd uintptr) { t, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	var broken bool
+	e := raw.Control(func(fd uintptr) {
+		t, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		look := [1]unix.PollFd{{Fd: int32(fd)}}
+		n, _ := unix.Poll(look[:], 0) // interrupted, it will do the next time
+		broken = n == 1 && look[0].Revents&unix.POLLERR != 0
+	})
 	if e != nil {
 		err = e
 	}
@@ -65,6 +72,7 @@ func Inspect(c *net.TCPConn) (Info, error) {
 		RTT:         time.Duration(t.Rtt) * time.Microsecond,
 		Window:      int(t.Snd_cwnd),
 		Idle:        time.Duration(min(t.Last_data_sent, t.Last_data_recv)) * time.Millisecond,
+		Broken:      broken,
 	}
 	if int(t.State) < len(states) {
 		i.State = states[t.State]

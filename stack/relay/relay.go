@@ -1,11 +1,11 @@
 // Package relay joins two TCP connections, so that what is said on one is heard on the other: not bytes alone, but also where a
 // stream ends (RFC 9293 §3.6), and where it breaks (§3.10.7).
 //
-//	        ┌───────────────── Run ─────────────────┐
-//	        │  read ──────── up ─────────► write    │          one side says          the other hears
-//	   a ◄──┤                                       ├──► b     FIN (half-close)       FIN, and may still send
-//	        │  write ◄────── down ──────── read     │          RST, or is unreachable RST
-//	        └──────────── ctx ends: RST, RST ───────┘          FIN both ways          FIN, and is closed
+//	     ┌───────────────── Run ─────────────────┐
+//	     │  read ──────── up ─────────► write    │          one side says          the other hears
+//	a ◄──┤                                       ├──► b     FIN (half-close)       FIN, and may still send
+//	     │  write ◄────── down ──────── read     │          RST, or is unreachable RST
+//	     └──────────── ctx ends: RST, RST ───────┘          FIN both ways          FIN, and is closed
 //
 // A direction that waits holds no buffer: it waits until its socket can be read, and takes a buffer from a pool then. Where the two sides
 // have a faster way between them, one writes to the other, or reads from it, itself: see Conn.
@@ -44,7 +44,7 @@ type Counters struct {
 
 // meter is a socket that knows what passes through it, for a direction that is not counted otherwise.
 type meter struct {
-	conn     net.Conn
+	conn     *host
 	sent     bool   // it is the side that is written to
 	at, base uint64 // what it counted, and what Counters did, when the direction took the faster way
 }
@@ -62,7 +62,7 @@ func live(n *atomic.Uint64, p *atomic.Pointer[meter]) uint64 {
 }
 
 func (m *meter) read() (uint64, bool) {
-	i, err := m.conn.(*host).Info()
+	i, err := m.conn.Info()
 	switch {
 	case err != nil:
 		return 0, false

@@ -23,6 +23,9 @@ import (
 type control struct {
 	err   error
 	calls []string
+	asked []string // of Lookup, Records and Flows
+
+	several bool // there are endpoints on two nodes: c0 and c1 here, c2 on b
 }
 
 var (
@@ -95,6 +98,13 @@ func (c *control) RemoveNetwork(_ context.Context, ref string) error {
 	return c.called("remove network %s", ref)
 }
 func (c *control) Endpoints(_ context.Context, network string) ([]Endpoint, error) {
+	if c.several {
+		here, there := fakeEnd, fakeEnd
+		here.Local, there.Name, there.Node = true, "c2", "b"
+		none := here
+		none.Name = "c0"
+		return []Endpoint{here, there, none}, nil
+	}
 	return []Endpoint{fakeEnd}, c.called("endpoints %q", network)
 }
 func (c *control) Endpoint(_ context.Context, ref string) ([]Endpoint, error) {
@@ -244,6 +254,8 @@ func TestFaultyRequestsOfAClusterChangeNothing(t *testing.T) {
 		{"POST", "/v1/networks", `{}`, 400, `"name" is missing`},
 		{"POST", "/v1/networks", `{"name":7}`, 400, `field "name" is 7; expected a string`},
 		{"POST", "/v1/networks", `{"name":"web","driver":"macvlan"}`, 400, `field "driver" is "macvlan"; expected overlay or bridge`},
+		{"POST", "/v1/networks", `{"name":"web","egress":"all"}`, 400, `field "egress" is "all"; expected internet, full or none`},
+		{"POST", "/v1/networks", `{"name":"web","internal":true,"egress":"full"}`, 400, `field "internal" is true and "egress" is "full"; expected one of them`},
 		{"POST", "/v1/networks", `{"name":"web","vni":-1}`, 400, `field "vni" is -1; expected a whole number from 0`},
 		{"POST", "/v1/networks", `{"name":"web","vni":16777216}`, 400, "at most 16777215"},
 		{"POST", "/v1/networks", `{"name":"web","mtu":1e3}`, 400, `field "mtu" is 1e3; expected a whole number`},
@@ -272,6 +284,8 @@ func TestFaultyRequestsOfAClusterChangeNothing(t *testing.T) {
 		{"DELETE", "/v1/nodes/a?force=yes", "", 400, `force "yes"; expected 0 or 1`},
 		{"GET", "/v1/endpoints?name=c1", "", 400, `unknown parameter "name"; /v1/endpoints takes network`},
 		{"POST", "/v1/endpoints", `{"networks":[{"network":"web"}],"pid":1}`, 400, `"name" is missing`},
+		{"POST", "/v1/endpoints", `{"name":"c","pid":1,"networks":[{"network":"web"}],"ports":[{"number":80}]}`, 400, `field "ports": exposed port 80 has the protocol ""`},
+		{"POST", "/v1/endpoints", `{"name":"c","pid":1,"networks":[{"network":"web"}],"ports":[{"number":65536,"protocol":"tcp"}]}`, 400, `field "ports[0].number" is 65536`},
 		{"POST", "/v1/endpoints", `{"name":"c","pid":1}`, 400, `"networks" is missing`},
 		{"POST", "/v1/endpoints", `{"name":"c","pid":1,"networks":[{}]}`, 400, `"networks[0].network" is missing`},
 		{"POST", "/v1/endpoints", `{"name":"c","networks":[{"network":"web"}]}`, 400, `0 of the fields "pid", "netns" and "bridge"`},
@@ -340,6 +354,8 @@ func checkDecoded[Q request](t *testing.T, b []byte) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"name":"c","pid":1,"networks":[{"network":"web","addresses":["10.0.0.1","fd00::1"],"mac":"02:42:0a:00:00:01"}]}`))
 	f.Add([]byte(`{"name":"web","subnets":[{"prefix":"10.0.0.0/24","range":"","aux":{"r":"10.0.0.9"}}],"labels":{"a":"b"},"vni":5000,"mtu":1400}`))
+	f.Add([]byte(`{"name":"c","pid":1,"networks":[{"network":"web"}],"ports":[{"name":"http","number":80,"protocol":"tcp"}]}`))
+	f.Add([]byte(`{"name":"web","internal":true,"egress":"none"}`))
 	f.Add([]byte(`{"token":"T","remote":"h:7373"}`))
 	f.Add([]byte(`{"pools":["10.0.0.0/8",null],"pool_size":24}`))
 	f.Add([]byte(`{"role":"worker","availability":"drain"}`))

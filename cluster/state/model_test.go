@@ -54,6 +54,7 @@ func drawSpec(t *rapid.T) NetworkSpec {
 		Name: pick(t, "name", someNetworks...), Driver: pick(t, "driver", "", Overlay, Bridge, "x"),
 		IPv6: rapid.Bool().Draw(t, "ipv6"), MTU: pick(t, "mtu", 0, 0, 1000, 1400, 99999), AskVNI: pick[vxlan.VNI](t, "vni", 0, 0, 4097, 5000, 1<<24),
 		Labels: pick(t, "labels", nil, map[string]string{"k": "v"}), Encrypted: rapid.Bool().Draw(t, "encrypted"),
+		Internal: rapid.Bool().Draw(t, "internal"), Egress: pick(t, "egress", "", "", EgressInternet, EgressFull, EgressNone, "x"),
 	}
 	for range pick(t, "subnets", 0, 1, 1, 2) {
 		spec.Ask = append(spec.Ask, drawSubnet(t))

@@ -219,3 +219,45 @@ func TestErrorsNameTheirKind(t *testing.T) {
 		t.Errorf("%v; want a sentence, with its kind to test for", err)
 	}
 }
+
+func TestEgressIsTheInternetUnlessAskedForOrInternal(t *testing.T) {
+	c := newCluster(t)
+	for _, k := range []struct {
+		spec NetworkSpec
+		want Egress
+	}{
+		{NetworkSpec{Name: "plain"}, EgressInternet},
+		{NetworkSpec{Name: "internet", Egress: EgressInternet}, EgressInternet},
+		{NetworkSpec{Name: "full", Egress: EgressFull}, EgressFull},
+		{NetworkSpec{Name: "none", Egress: EgressNone}, EgressNone},
+		{NetworkSpec{Name: "internal", Internal: true}, EgressNone},
+		{NetworkSpec{Name: "both", Internal: true, Egress: EgressNone}, EgressNone},
+	} {
+		if n := c.network(k.spec); n.Reach() != k.want || n.Egress != k.spec.Egress {
+			t.Errorf("%s reaches %q by egress %q, expected %q", n.Name, n.Reach(), n.Egress, k.want)
+		}
+	}
+	c.refuses(create(NetworkSpec{Name: "odd", Internal: true, Egress: EgressFull}), ErrInvalid, "network odd is internal and has egress=full")
+	c.refuses(create(NetworkSpec{Name: "odd", Internal: true, Egress: EgressInternet}), ErrInvalid, "internal and has egress=internet")
+	c.refuses(create(NetworkSpec{Name: "odd", Egress: "all"}), ErrInvalid, `egress "all" of network odd; expected internet, full or none`)
+}
+
+func TestAStateOfBeforeThereWasEgressIsRead(t *testing.T) {
+	c := newCluster(t)
+	c.network(NetworkSpec{Name: "web"})
+	old := c.Encode()
+	if strings.Contains(string(old), "egress") {
+		t.Fatalf("a network without a wish for egress is written with one: %s", old)
+	}
+	s, err := Decode(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := s.Network("web")
+	if err != nil || n.Reach() != EgressInternet {
+		t.Errorf("it has %+v, %v; expected the internet", n, err)
+	}
+	if _, err := Decode([]byte(strings.Replace(string(old), `"name":"web"`, `"egress":"all","name":"web"`, 1))); err == nil || !strings.Contains(err.Error(), `egress "all"`) {
+		t.Errorf("a state with egress=all: %v", err)
+	}
+}

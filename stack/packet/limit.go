@@ -39,8 +39,7 @@ func NewLimiter(now func() time.Time) *Limiter {
 
 // Allow reports whether the container may be sent one error more, and counts it if so.
 func (l *Limiter) Allow(container netip.Addr) bool {
-	key := container.As16()
-	full := &l.full[maphash.Bytes(l.seed, key[:])%slots]
+	full := &l.full[l.slot(container)]
 	now := int64(l.now().Sub(l.start))
 	for {
 		was := full.Load()
@@ -52,4 +51,10 @@ func (l *Limiter) Allow(container netip.Addr) bool {
 			return true
 		}
 	}
+}
+
+// slot returns the container's place.
+func (l *Limiter) slot(container netip.Addr) int {
+	key := container.As16()
+	return int(maphash.Bytes(l.seed, key[:]) % slots)
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -52,6 +53,13 @@ func (c *checker) config(root *yaml.Node) {
 	}
 	for i, n := range t.list("networks", "networks") {
 		c.network(n, i)
+	}
+	for _, net := range c.cfg.Networks {
+		for _, p := range net.Subnets {
+			if !slices.Contains(c.cfg.Foreign, p) { // networks may have the same ones
+				c.cfg.Foreign = append(c.cfg.Foreign, p)
+			}
+		}
 	}
 }
 
@@ -111,7 +119,7 @@ type owner struct {
 
 func (c *checker) network(n *yaml.Node, i int) {
 	t, ok := c.table(n, fmt.Sprintf("networks[%d]", i),
-		"name", "vni", "subnets", "gateways", "mtu", "spoof", "endpoints", "remotes", "vteps")
+		"name", "vni", "subnets", "gateways", "mtu", "spoof", "egress", "internal", "endpoints", "remotes", "vteps")
 	if !ok {
 		return
 	}
@@ -129,6 +137,7 @@ func (c *checker) network(n *yaml.Node, i int) {
 	s.subnets()
 	s.gateways()
 	s.mtu()
+	s.egress()
 	s.net.AllowSpoof = s.choice("spoof", []string{"deny", "allow"}) == 1
 	for i, n := range s.list("endpoints", "endpoints") {
 		s.endpoint(n, i)

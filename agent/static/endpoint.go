@@ -14,8 +14,8 @@ import (
 
 // endpoint checks one container of this node.
 func (s *segment) endpoint(n *yaml.Node, i int) {
-	t, ok := s.c.table(n, fmt.Sprintf("%s: endpoints[%d]", s.name, i), "name", "netns", "pid", "bridge", "interface",
-		"addresses", "mac", "routes", "queues", "persistent")
+	t, ok := s.c.table(n, fmt.Sprintf("%s: endpoints[%d]", s.name, i), append([]string{"name", "netns", "pid", "bridge", "interface",
+		"addresses", "mac", "routes", "queues", "persistent"}, nameKeys...)...)
 	if !ok {
 		return
 	}
@@ -37,12 +37,13 @@ func (s *segment) endpoint(n *yaml.Node, i int) {
 		s.claimInterface(t, &e)
 	}
 	e.Routes = s.routes(t, &e)
+	e.Names = t.names(s.c.cfg.Node)
 	s.net.Endpoints = append(s.net.Endpoints, e)
 }
 
 // remote checks one container of another node.
 func (s *segment) remote(n *yaml.Node, i int) {
-	t, ok := s.c.table(n, fmt.Sprintf("%s: remotes[%d]", s.name, i), "name", "mac", "addresses", "vtep")
+	t, ok := s.c.table(n, fmt.Sprintf("%s: remotes[%d]", s.name, i), append([]string{"name", "mac", "addresses", "vtep", "node"}, nameKeys...)...)
 	if !ok {
 		return
 	}
@@ -56,6 +57,7 @@ func (s *segment) remote(n *yaml.Node, i int) {
 	if n := t.need("vtep", "name the underlay address of its node"); n != nil {
 		r.VTEP, _ = s.peer(t, n, "vtep")
 	}
+	r.Names = t.names(t.word("node"))
 	s.net.Remotes = append(s.net.Remotes, r)
 }
 

@@ -2,7 +2,7 @@
 // person instead of told by a cluster.
 //
 //	node ─┬─ underlay         where this node's tunnel ends
-//	      └─ networks ─┬─ subnets, gateways, mtu
+//	      └─ networks ─┬─ subnets, gateways, mtu, egress
 //	                   ├─ endpoints ── netns | pid | bridge    containers of this node, each with its MAC and addresses
 //	                   ├─ remotes   ── vtep                    containers of other nodes
 //	                   └─ vteps                                kernel VTEPs and others that nobody describes further

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weftnet/weft/agent/endpoint"
 	"github.com/weftnet/weft/agent/plan"
+	"github.com/weftnet/weft/dns"
 	"github.com/weftnet/weft/vxlan"
 )
 
@@ -36,14 +38,15 @@ networks:
         routes: [{to: 0.0.0.0/0, via: 10.77.0.1}]
         queues: 2
         persistent: true
-      - {name: c2, pid: 1234, addresses: [10.77.0.3]}
+      - {name: c2, pid: 1234, addresses: [10.77.0.3], hostname: h2.example, service: s, aliases: [db, a.b], ports: [80, http=8080, 53-54/udp]}
       - {name: c3, bridge: {name: br0}, addresses: [10.77.0.4]}
       - {name: c4, bridge: {name: br0}, addresses: [10.77.0.5]}
       - {name: c5, bridge: {name: br0, netns: /run/netns/host}, addresses: [10.77.0.6]}
     remotes:
-      - {name: c9, addresses: [10.77.0.9], vtep: 192.0.2.2}
+      - {name: c9, addresses: [10.77.0.9], vtep: 192.0.2.2, node: b, aliases: [db]}
     vteps: [192.0.2.9]
   - name: net2
+    internal: true
     vni: 4098
     subnets: [10.77.0.0/24]
     endpoints:
@@ -72,13 +75,20 @@ func TestParseFillsInEveryDefault(t *testing.T) {
 		{"endpoint", n.Endpoints[0], plan.Endpoint{
 			Name: "c1", NetNS: "/run/netns/c1", Interface: "net0", Addresses: []netip.Addr{addr("10.77.0.2"), addr("fd00:77::2")},
 			MAC: 0x02420a4d0063, Routes: []plan.Route{{To: prefix("0.0.0.0/0"), Via: addr("10.77.0.1")}}, Queues: 2, Persistent: true,
+			Names: dns.Names{Node: "a"},
 		}},
 		{"endpoint by defaults", n.Endpoints[1], plan.Endpoint{
 			Name: "c2", PID: 1234, Interface: "eth0", Addresses: []netip.Addr{addr("10.77.0.3")}, MAC: 0x02420a4d0003, Queues: 1,
+			Names: dns.Names{Hostname: "h2.example", Service: "s", Aliases: []string{"db", "a.b"}, Node: "a", Ports: []dns.Port{
+				{Number: 80, Protocol: "tcp"}, {Name: "http", Number: 8080, Protocol: "tcp"}, {Number: 53, Protocol: "udp"}, {Number: 54, Protocol: "udp"},
+			}},
 		}},
+		{"egress left out", n.Egress, plan.EgressInternet},
+		{"egress of an internal network", cfg.Networks[1].Egress, plan.EgressNone},
+		{"all subnets, each once", cfg.Foreign, []netip.Prefix{prefix("10.77.0.0/24"), prefix("fd00:77::/64")}},
 		{"interface on a bridge", n.Endpoints[2].Interface, "weft4097"},
 		{"bridge elsewhere", *n.Endpoints[4].Bridge, plan.Bridge{Name: "br0", NetNS: "/run/netns/host"}},
-		{"remote", n.Remotes[0], plan.Remote{Name: "c9", MAC: 0x02420a4d0009, Addresses: []netip.Addr{addr("10.77.0.9")}, VTEP: addr("192.0.2.2")}},
+		{"remote", n.Remotes[0], plan.Remote{Name: "c9", MAC: 0x02420a4d0009, Addresses: []netip.Addr{addr("10.77.0.9")}, VTEP: addr("192.0.2.2"), Names: dns.Names{Node: "b", Aliases: []string{"db"}}}},
 		{"vteps", n.VTEPs, []netip.Addr{addr("192.0.2.9")}},
 		{"address with its subnet's length", n.Prefix(addr("fd00:77::2")), prefix("fd00:77::2/64")},
 		{"address outside", n.Prefix(addr("10.78.0.2")), netip.Prefix{}},
@@ -146,6 +156,8 @@ func TestParseRefusesWithLineValueAndRemedy(t *testing.T) {
 		{"an MTU below IPv4's least", inNetwork("subnets: [10.77.0.0/24]\nmtu: 575"), []string{"7: from 576 to 65535"}},
 		{"an MTU below IPv6's least", inNetwork("subnets: ['fd00::/64']\nmtu: 1279"), []string{"7: from 1280 to 65535"}},
 		{"a word for spoof that is none", inNetwork("subnets: [10.77.0.0/24]\nspoof: yes"), []string{`7: "yes"; expected one of deny, allow`}},
+		{"a word for egress that is none", inNetwork("subnets: [10.77.0.0/24]\negress: all"), []string{`7: network net1: egress: "all"; expected one of internet, full, none`}},
+		{"an internal network with a way out", inNetwork("subnets: [10.77.0.0/24]\ninternal: true\negress: full"), []string{"8: network net1: egress: full, but internal is true; expected one of them"}},
 
 		{"no place", inEndpoints("- {name: c, addresses: [10.77.0.2]}"), []string{"8: none of netns, pid and bridge"}},
 		{"two places", inEndpoints("- {name: c, addresses: [10.77.0.2], netns: /n,\n   pid: 1}"), []string{"9: netns and pid are given"}},
@@ -178,6 +190,11 @@ func TestParseRefusesWithLineValueAndRemedy(t *testing.T) {
 		{"other queues on one bridge", inEndpoints("- {name: c, addresses: [10.77.0.2], bridge: {name: b}}\n- {name: d, addresses: [10.77.0.3], bridge: {name: b}, queues: 2}"), []string{"9: queues and persistent differ"}},
 		{"one bridge on two networks", inEndpoints("- {name: c, addresses: [10.77.0.2], bridge: {name: b}}") + "  - {name: net2, vni: 8, subnets: [10.77.0.0/24], endpoints: [{name: c, addresses: [10.77.0.2], bridge: {name: b}}]}\n", []string{"10: would join them"}},
 
+		{"faulty names", inEndpoints("- name: c\n  addresses: [10.77.0.2]\n  netns: /n\n  hostname: a b\n  service: {}\n  aliases: [ok,\n    ok,\n    -x]"),
+			[]string{`11: hostname: "a b" is not a name`, "12: service: a mapping; expected a name", "14: aliases: ok is listed twice", `15: aliases: "-x" is not a name`}},
+		{"faulty ports", inEndpoints("- name: c\n  addresses: [10.77.0.2]\n  netns: /n\n  ports: [80,\n    0,\n    80/icmp,\n    1-64,\n    {}]"),
+			[]string{`12: endpoint c: ports: port "0": a port is a number`, `13: unknown protocol "icmp"`, `14: "1-64" makes more than 64 ports`, "15: ports: a mapping; expected a port such as 80"}},
+		{"ports of a remote", inNetwork("subnets: [10.77.0.0/24]\nremotes: [{name: r, addresses: [10.77.0.2], vtep: 192.0.2.2, ports: 80}]"), []string{`7: remote r: ports: "80"; expected a list of ports`}},
 		{"a remote without VTEP", inNetwork("subnets: [10.77.0.0/24]\nremotes: [{name: r, addresses: [10.77.0.2]}]"), []string{"7: vtep is missing"}},
 		{"a remote at this node", inNetwork("subnets: [10.77.0.0/24]\nremotes: [{name: r, addresses: [10.77.0.2], vtep: 192.0.2.1}]"), []string{"7: this node's own address"}},
 		{"a remote in the other family", inNetwork("subnets: [10.77.0.0/24]\nremotes: [{name: r, addresses: [10.77.0.2], vtep: '2001:db8::2'}]"), []string{"7: another address family than the underlay's 192.0.2.1"}},
@@ -227,6 +244,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte(inNetwork("subnets: [10.77.0.0/24]\nvteps:\n  - 192.0.2.1\n  - 2001:db8::1")))
 	f.Add([]byte(inEndpoints("- {name: c, addresses: [10.77.0.2], bridge: {name: b}}\n- {name: d, addresses: [10.77.0.3], bridge: {name: b}, queues: 2}")))
+	f.Add([]byte(inEndpoints("- {name: c, addresses: [10.77.0.2], netns: /n, aliases: [x], ports: [http=80, 1-70]}")))
 	f.Add([]byte("node: &a a\nunderlay: *a\n<<: *a\n"))
 	f.Add([]byte("networks: [{subnets: [::/1, 0.0.0.0/1, 255.255.255.252/30], gateways: [255.255.255.255]}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -256,12 +274,18 @@ func holds(t *testing.T, cfg *plan.Config) {
 		if n.VNI == 0 || n.VNI > vxlan.MaxVNI || len(n.Subnets) == 0 || len(n.Gateways) != len(n.Subnets) {
 			t.Fatalf("incomplete network: %+v", n)
 		}
+		if n.Egress != plan.EgressInternet && n.Egress != plan.EgressFull && n.Egress != plan.EgressNone {
+			t.Fatalf("network %s has egress %q", n.Name, n.Egress)
+		}
 		for i, p := range n.Subnets {
 			if !p.Contains(n.Gateways[i]) {
 				t.Fatalf("gateway %s is outside %s", n.Gateways[i], p)
 			}
 		}
 		for _, e := range n.Endpoints {
+			if err := endpoint.CheckPorts(e.Names.Ports); err != nil {
+				t.Fatal(err)
+			}
 			if e.MAC == 0 || e.MAC.IsGroup() || e.Interface == "" || len(e.Interface) > 15 || e.Queues < 1 {
 				t.Fatalf("incomplete endpoint: %+v", e)
 			}

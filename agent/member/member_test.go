@@ -12,7 +12,7 @@ import (
 	"github.com/weftnet/weft/internal/lab"
 )
 
-func needsRoot(t *testing.T) {
+func needsRoot(t testing.TB) {
 	t.Helper()
 	if lab.Unprivileged() {
 		t.Skip("takes root, for network namespaces")

@@ -174,16 +174,18 @@ func (p *Policy) wrapped(a netip.Addr) Verdict {
 	return Allowed
 }
 
-// local64 judges an address of a translator whose prefix may be 48, 56, 64 or 96 bits long (RFC 6052 §2.2). Only the last is told from what
-// is reserved: read as one length, an address for another often seems to be that, and it leads nowhere.
+// local64 judges an address of a translator whose prefix may be 48, 56, 64 or 96 bits long, which nobody here knows (RFC 6052 §2.2). Read as one
+// length, an address for another often seems unspecified or reserved; that leads nowhere, and is no reason.
 func (p *Policy) local64(b [16]byte) Verdict {
-	for _, four := range [...][4]byte{{b[6], b[7], b[9], b[10]}, {b[7], b[9], b[10], b[11]}, {b[9], b[10], b[11], b[12]}} {
+	for _, four := range [...][4]byte{
+		{b[6], b[7], b[9], b[10]}, {b[7], b[9], b[10], b[11]}, {b[9], b[10], b[11], b[12]}, {b[12], b[13], b[14], b[15]},
+	} {
 		switch v := p.address(netip.AddrFrom4(four)); v {
 		case Loopback, OtherNetwork, LinkLocal, Metadata:
 			return v
 		}
 	}
-	return p.address(netip.AddrFrom4([4]byte(b[12:])))
+	return Allowed
 }
 
 // closed reports whether the agent has such a socket somewhere.

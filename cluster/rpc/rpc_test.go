@@ -130,3 +130,40 @@ func FuzzDecodeProposal(f *testing.F) {
 		}
 	})
 }
+
+func TestOlderNodesAnswerIsKnownAsSuch(t *testing.T) {
+	w := httptest.NewRecorder()
+	http.NotFound(w, httptest.NewRequest(http.MethodPost, "/v1/known", nil))
+	if err := refusal(w.Result()); !errors.Is(err, ErrUnasked) || errors.Is(err, state.ErrNotFound) {
+		t.Errorf("a request that the node does not have: %v", err)
+	}
+	if err := carryOver(fmt.Errorf("network: %w", state.ErrNotFound)); errors.Is(err, ErrUnasked) {
+		t.Errorf("what a node does not find: %v", err)
+	}
+}
+
+func TestQuestionsThatNoNodeAsksAreRefused(t *testing.T) {
+	for text, fine := range map[string]bool{
+		`{"network":"` + (state.NetworkID{1}).String() + `","key":"k","index":7,"later":1}`:                 true,
+		`{"network":"` + (state.NetworkID{1}).String() + `","key":""}`:                                      false,
+		`{"network":"` + (state.NetworkID{1}).String() + `","key":"` + strings.Repeat("k", maxKey+1) + `"}`: false,
+		`{"network":"` + (state.NetworkID{}).String() + `","key":"k"}`:                                      false,
+		`{"key":"` + strings.Repeat("k", maxKnown) + `"}`:                                                   false,
+		`[`: false,
+	} {
+		k, err := DecodeKnown(strings.NewReader(text))
+		if fine != (err == nil) || err != nil && !errors.Is(err, state.ErrInvalid) {
+			t.Errorf("%.60s: %+v, %v", text, k, err)
+		}
+	}
+}
+
+func FuzzDecodeKnown(f *testing.F) {
+	f.Add([]byte(`{"network":"01000000000000000000000000000000","key":"a","index":1}`))
+	f.Add([]byte(`{"index":-1}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if k, err := DecodeKnown(bytes.NewReader(b)); err == nil && (k.Network.IsZero() || k.Key == "" || len(k.Key) > maxKey) {
+			t.Errorf("accepted %+v", k)
+		}
+	})
+}

@@ -28,6 +28,19 @@ type OutsideFlow struct {
 	Received  uint64         `json:"received"`
 }
 
+// OutsideStats are the counters of a network's router: of what goes on beyond the network, and of what the router itself refused.
+type OutsideStats struct {
+	Connections int               `json:"connections"` // TCP: open now, or being dialed
+	Opened      uint64            `json:"opened"`      // dialed so far, with whatever result
+	Limited     uint64            `json:"limited"`     // not dialed: the container had as many flows as it may
+	Sent        uint64            `json:"sent"`        // octets of connections from containers, and the next to them
+	Received    uint64            `json:"received"`
+	Forbidden   map[string]uint64 `json:"forbidden"`   // connections, datagrams and pings, by why they are not let out
+	Failed      map[string]uint64 `json:"failed"`      // connections that came to nothing, by why
+	Retransmits uint64            `json:"retransmits"` // TCP segments to containers that were sent again
+	Drops       map[string]uint64 `json:"drops"`       // packets, by reason
+}
+
 // flowsOf keeps the flows of a container, all if it is empty.
 func flowsOf(all []OutsideFlow, container string) []OutsideFlow {
 	if container == "" {

@@ -90,6 +90,27 @@ type Forwarded struct {
 	Error  string         `json:"error,omitempty"` // why there is no answer
 }
 
+// NameStats count what containers asked, and what was asked for them.
+type NameStats struct {
+	UDP         uint64            `json:"udp"` // questions that came by it, as the next
+	TCP         uint64            `json:"tcp"`
+	Rules       map[string]uint64 `json:"rules"`       // questions, by the rule that decided
+	Rcodes      map[string]uint64 `json:"rcodes"`      // answers
+	Drops       map[string]uint64 `json:"drops"`       // what got no answer, or SERVFAIL, by reason
+	Outstanding int               `json:"outstanding"` // questions that others have been asked just now
+	Cached      uint64            `json:"cached"`      // answered from the cache
+	Servers     []NameServer      `json:"servers"`     // that are asked
+}
+
+// NameServer is one that is asked for names that are not the cluster's.
+type NameServer struct {
+	Address netip.AddrPort `json:"address"`
+	Asked   uint64         `json:"asked"`
+	Answers uint64         `json:"answers"`
+	Failed  uint64         `json:"failed"` // no answer in time, or none possible
+	Down    bool           `json:"down"`   // it did not answer of late: others are asked first
+}
+
 // lookup does what both kinds of look-up do.
 func (s *Server) lookup(r *http.Request) (a LookupAnswer, err error) {
 	if s.Resolver == nil {

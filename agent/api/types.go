@@ -109,6 +109,7 @@ type Stats struct {
 	Networks []NetworkStats `json:"networks"`
 	Tunnel   TunnelStats    `json:"tunnel"`
 	Threads  []ThreadStats  `json:"threads"`
+	Names    *NameStats     `json:"names,omitempty"` // none on a node that answers no names
 }
 
 // NetworkStats sums up one network.
@@ -119,7 +120,8 @@ type NetworkStats struct {
 	RxBytes  uint64            `json:"rx_bytes"`
 	TxFrames uint64            `json:"tx_frames"` // to containers
 	TxBytes  uint64            `json:"tx_bytes"`
-	Drops    map[string]uint64 `json:"drops"` // frames from the underlay that the network refused; ports count their own
+	Drops    map[string]uint64 `json:"drops"`             // frames from the underlay that the network refused; ports count their own
+	Outside  *OutsideStats     `json:"outside,omitempty"` // none without a router
 }
 
 // TunnelStats are those of the tunnel.

@@ -622,3 +622,44 @@ func TestAttachTellsWhatToWrite(t *testing.T) {
 		t.Errorf("as JSON: %+v, %v", all, err)
 	}
 }
+
+func TestStatsShowNamesAndWhatLeavesTheNetworks(t *testing.T) {
+	f := newFakeAgent()
+	f.stats = api.Stats{
+		Networks: []api.NetworkStats{
+			{Network: "web", VNI: 4097, Outside: &api.OutsideStats{Connections: 2, Opened: 9, Limited: 3, Sent: 1234, Received: 5678901, Retransmits: 4,
+				Forbidden: map[string]uint64{"metadata": 5}, Failed: map[string]uint64{"refused": 1, "timeout": 2}, Drops: map[string]uint64{"ttl": 6}}},
+			{Network: "none", VNI: 4098},
+		},
+		Names: &api.NameStats{UDP: 10, TCP: 1, Rcodes: map[string]uint64{"NOERROR": 8, "NXDOMAIN": 3}, Cached: 7, Drops: map[string]uint64{"limit": 8},
+			Servers: []api.NameServer{{Address: netip.MustParseAddrPort("192.0.2.53:53"), Asked: 3, Answers: 2, Failed: 1, Down: true}}},
+	}
+	o := call(t, "stats", "--socket", f.serve(t))
+	for _, part := range []string{`
+Names
+ASKED BY UDP  BY TCP  ANSWERS               FROM THE CACHE  OUTSTANDING
+10            1       NOERROR=8,NXDOMAIN=3  7               0
+
+Name servers
+SERVER         ASKED  ANSWERS  FAILED  STATE
+192.0.2.53:53  3      2        1       down
+
+Beyond the networks
+NETWORK  CONNECTIONS  OPENED  FAILED               LIMITED  SENT     RECEIVED  RETRANSMITS
+web      2            9       refused=1,timeout=2  3        1.23 KB  5.68 MB   4
+
+Refused
+WHERE           REASON    FRAMES
+web, router     ttl       6
+web, forbidden  metadata  5
+names           limit     8
+`} {
+		if o.status != 0 || !strings.Contains(o.stdout, part) {
+			t.Errorf("weft stats: %+v, expected %s", o, part)
+		}
+	}
+	f.stats = api.Stats{}
+	if o := call(t, "stats", "--socket", f.serve(t)); o.status != 0 || strings.Contains(o.stdout, "Names") || strings.Contains(o.stdout, "Beyond") {
+		t.Errorf("of a node without networks: %+v", o)
+	}
+}

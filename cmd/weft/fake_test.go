@@ -25,6 +25,7 @@ type fakeAgent struct {
 	answer    api.LookupAnswer
 	records   []api.NameRecord
 	flows     []api.OutsideFlow
+	stats     api.Stats
 	err       error // of everything that would change something, and of Cluster
 
 	mu    sync.Mutex
@@ -143,7 +144,7 @@ func (f *fakeAgent) Status() api.Status {
 func (f *fakeAgent) Networks() []api.Network { return []api.Network{{Name: "web", VNI: 4097}} }
 func (f *fakeAgent) FDB() []api.FDBEntry     { return nil }
 func (f *fakeAgent) Ports() []api.PortStatus { return []api.PortStatus{{Network: "web", Name: "c1"}} }
-func (f *fakeAgent) Stats() api.Stats        { return api.Stats{} }
+func (f *fakeAgent) Stats() api.Stats        { return f.stats }
 func (f *fakeAgent) Tap() *capture.Tap       { return nil }
 
 func (f *fakeAgent) tokens() api.JoinTokens {

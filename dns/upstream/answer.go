@@ -55,13 +55,13 @@ func (q question) message(id uint16, edns bool) *dns.Msg {
 
 // answer is what a server said, for every client that asks the same.
 type answer struct {
-	wire      []byte // without id and OPT
-	rcode     int
-	at        time.Time     // when it came
-	life      time.Duration // how long it may be given again; 0: not at all
-	from      netip.AddrPort
-	tcp       bool
-	took      time.Duration
+	wire  []byte // without id and OPT
+	rcode int
+	at    time.Time     // when it came
+	life  time.Duration // how long it may be given again; 0: not at all
+	from  netip.AddrPort
+	tcp   bool
+	took  time.Duration
 }
 
 // maxRcode is the last code that a message's header has room for; the rest of greater ones is in the OPT record (RFC 6891 §6.1.3).

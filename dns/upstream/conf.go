@@ -77,7 +77,7 @@ func (c *Conf) search(names []string) {
 		if n[0] == '#' || n[0] == ';' || len(c.Search) == maxSearch {
 			return
 		}
-		if n = strings.TrimSuffix(n, "."); plain(n) {
+		if n = strings.TrimSuffix(n, "."); plain(n) { // the root, as systemd-resolved writes it, is nothing to search in
 			c.Search = append(c.Search, n)
 		}
 	}
@@ -85,7 +85,7 @@ func (c *Conf) search(names []string) {
 
 // plain reports whether a name can be written into another resolv.conf as it is.
 func plain(name string) bool {
-	if name == "" || len(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
+	if name == "" || len(name) > maxName || strings.HasSuffix(name, ".") || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
 		return false
 	}
 	_, ok := dns.IsDomainName(name)

@@ -132,5 +132,5 @@ func (n *Network) Datagram(f *frame.Frame) drop.Reason { return n.datagrams.Data
 
 // TCP takes a connection out (router.Forward). It returns when that has ended.
 func (n *Network) TCP(ctx context.Context, q *router.Request) {
-	n.open(ctx, request{q, q.Src, q.Dst})
+	n.serve(ctx, request{q}, q.Src, q.Dst)
 }

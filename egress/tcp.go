@@ -33,10 +33,7 @@ type side interface {
 }
 
 // request is a router.Request as an asker.
-type request struct {
-	*router.Request
-	src, dst netip.AddrPort
-}
+type request struct{ *router.Request }
 
 func (q request) accept(ctx context.Context) (side, error) {
 	c, err := q.Accept(ctx)
@@ -60,8 +57,6 @@ type ends struct {
 	container side
 	remote    *net.TCPConn
 }
-
-func (n *Network) open(ctx context.Context, q request) { n.serve(ctx, q, q.src, q.dst) }
 
 // serve answers a request and carries its connection to the end.
 func (n *Network) serve(ctx context.Context, q asker, src, dst netip.AddrPort) {
@@ -261,6 +256,9 @@ func (f *flow) broken() bool {
 	e := f.ends.Load()
 	if e == nil {
 		return false
+	}
+	if e.container.Info().State == "ERROR" { // netstack's word for a connection that was reset or has timed out
+		return true
 	}
 	i, err := relay.Inspect(e.remote)
 	return err == nil && i.Broken

@@ -1,9 +1,10 @@
-// Package bench measures what the user-space overlay costs against the kernel's, side by side on one machine: paths
-// between two containers, and scenarios that put a load on them.
+// Package bench measures what user-space networking costs against the kernel's, side by side on one machine: paths from one
+// container to another, to the outside, or to a resolver, and scenarios that put a load on them.
 //
 //	for each run 1…N
 //	  for each scenario
-//	    for each path, a different one first in each run    A B C, B C A, C A B, …
+//	    for each path that can carry it, a different        A B C, B C A, C A B, …
+//	    one first in each run
 //	      warm-up, then the measured window                 bench/load in the containers' namespaces
 //	                                                        bench/cpu over the whole machine
 //	results.json, report.html, a table                      bench/report
@@ -49,12 +50,13 @@ func Run(ctx context.Context, opt Options, w io.Writer) (results *report.Results
 	}
 	settings := opt.settings(p)
 	results = &report.Results{
-		Command: opt.command(settings), Started: time.Now(), Host: describe(features, opt), Settings: settings, Reference: Reference,
+		Command: opt.command(settings), Started: time.Now(), Host: describe(features, opt), Settings: settings,
+		Reference: p.paths[0].Group.Reference(),
 	}
 	err = s.measure(ctx)
 	results.Finished, results.Interrupted = time.Now(), ctx.Err() != nil
 	results.Runs = s.runs
-	results.Summary = report.Summarize(s.runs, Reference)
+	results.Summary = report.Summarize(s.runs, p.reference)
 	return results, err
 }
 
@@ -100,8 +102,9 @@ func (s *session) measure(ctx context.Context) error {
 	failed := 0
 	for run := range s.opt.Runs {
 		for _, scenario := range s.plan.scenarios {
-			for order := range s.lanes {
-				l := s.lanes[(run+order)%len(s.lanes)]
+			lanes := s.carriers(scenario)
+			for order := range lanes {
+				l := lanes[(run+order)%len(lanes)]
 				r := report.Run{Run: run + 1, Order: order + 1, Scenario: scenario.Name, Path: l.path.Name, Started: time.Now()}
 				err := s.one(ctx, l, scenario, &r)
 				if ctx.Err() != nil {
@@ -122,6 +125,16 @@ func (s *session) measure(ctx context.Context) error {
 	return nil
 }
 
+// carriers returns the lanes that can carry the scenario.
+func (s *session) carriers(scenario Scenario) (list []*lane) {
+	for _, l := range s.lanes {
+		if scenario.fits(l.path) {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
 // one measures a scenario on a lane, and takes a lane down on which that failed.
 func (s *session) one(ctx context.Context, l *lane, scenario Scenario, r *report.Run) error {
 	if l.net == nil {
@@ -131,7 +144,7 @@ func (s *session) one(ctx context.Context, l *lane, scenario Scenario, r *report
 	}
 	b := bed{
 		congestion: s.opt.Congestion,
-		client:     l.net.Client, server: l.net.Server,
+		client:     l.net.Client, server: l.net.Server, names: l.net.Names,
 		window: load.Window{Warmup: s.opt.warmup(), Duration: s.opt.Duration},
 		iperf3: s.opt.Generator == GeneratorIperf3,
 	}
@@ -146,7 +159,13 @@ func (s *session) one(ctx context.Context, l *lane, scenario Scenario, r *report
 	return nil
 }
 
-func (s *session) total() int { return s.opt.Runs * len(s.plan.scenarios) * len(s.lanes) }
+// total is how many runs there are to do.
+func (s *session) total() (n int) {
+	for _, scenario := range s.plan.scenarios {
+		n += s.opt.Runs * len(s.carriers(scenario))
+	}
+	return n
+}
 
 // tell reports a run that is done.
 func (s *session) tell(r report.Run) {
@@ -156,6 +175,6 @@ func (s *session) tell(r report.Run) {
 	if r.Error == "" {
 		outcome = report.Headline(r.Metrics)
 	}
-	fmt.Fprintf(s.progress, "%*d/%d  run %d  %-12s  %-12s  %s  (about %v left)\n", len(fmt.Sprint(total)), len(s.runs), total,
+	fmt.Fprintf(s.progress, "%*d/%d  run %d  %-12s  %-17s  %s  (about %v left)\n", len(fmt.Sprint(total)), len(s.runs), total,
 		r.Run, r.Scenario, r.Path, outcome, left.Round(time.Second))
 }

@@ -18,13 +18,10 @@ const (
 	GeneratorIperf3 = "iperf3"
 )
 
-// Reference is the path that ratios are taken against.
-const Reference = "kernel-vxlan"
-
 // Options says what to measure, and how. Default returns the usual ones.
 type Options struct {
-	Paths     []string // nil: all that this host can run
-	Scenarios []string // nil: all
+	Paths     []string // or groups of them; nil: all that this host can run of the groups where the scenarios are at home
+	Scenarios []string // nil: all that some path can carry; without paths either, those of the group overlay
 	Runs      int
 	Duration  time.Duration
 	Offload   string // on or off
@@ -49,6 +46,15 @@ type plan struct {
 	paths     []topology.Path
 	scenarios []Scenario
 	skipped   []string // paths left out because this host cannot run them
+}
+
+// reference names what the path of that name is held against.
+func (p plan) reference(path string) string {
+	i := slices.IndexFunc(p.paths, func(t topology.Path) bool { return t.Name == path })
+	if i < 0 {
+		return ""
+	}
+	return p.paths[i].Group.Reference()
 }
 
 // Check reports options that no host can fulfil.
@@ -79,8 +85,10 @@ func (o *Options) chosen() (paths []topology.Path, scenarios []Scenario, err err
 	if scenarios, err = choose("--scenarios", o.Scenarios, Scenarios(), func(s Scenario) string { return s.Name }); err != nil {
 		return nil, nil, err
 	}
-	paths, err = choose("--paths", o.Paths, topology.Paths(), func(p topology.Path) string { return p.Name })
-	return paths, scenarios, err
+	if paths, err = choose("--paths", ungroup(o.Paths), topology.Paths(), func(p topology.Path) string { return p.Name }); err != nil {
+		return nil, nil, err
+	}
+	return match(o, paths, scenarios)
 }
 
 // plan checks the options against this host and fills in what they leave open.
@@ -89,7 +97,6 @@ func (o *Options) plan() (p plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.scenarios = scenarios
 	if o.Generator == GeneratorIperf3 {
 		if _, err := exec.LookPath("iperf3"); err != nil {
 			return p, fmt.Errorf("bench: --generator iperf3: %w; install iperf3, or leave the flag out", err)
@@ -99,7 +106,7 @@ func (o *Options) plan() (p plan, err error) {
 		switch missing := path.Missing(); {
 		case missing == nil:
 			p.paths = append(p.paths, path)
-		case o.Paths != nil:
+		case slices.Contains(o.Paths, path.Name):
 			return p, fmt.Errorf("bench: --paths %s: this host cannot run it: %w", path.Name, missing)
 		default:
 			p.skipped = append(p.skipped, fmt.Sprintf("%s is left out: %v", path.Name, missing))
@@ -108,33 +115,14 @@ func (o *Options) plan() (p plan, err error) {
 	if len(p.paths) == 0 {
 		return p, fmt.Errorf("bench: this host can run none of the paths: %s", strings.Join(p.skipped, "; "))
 	}
+	for _, scenario := range scenarios {
+		if slices.ContainsFunc(p.paths, scenario.fits) {
+			p.scenarios = append(p.scenarios, scenario)
+		} else {
+			p.skipped = append(p.skipped, scenario.Name+" is left out: this host can run none of its paths")
+		}
+	}
 	return p, nil
-}
-
-// choose picks the named ones of all, in the order in which they were named. No names mean all.
-func choose[T any](flag string, names []string, all []T, name func(T) string) ([]T, error) {
-	if names == nil {
-		return all, nil
-	}
-	var list []T
-	for i, n := range names {
-		at := slices.IndexFunc(all, func(t T) bool { return name(t) == n })
-		if at < 0 {
-			var known []string
-			for _, t := range all {
-				known = append(known, name(t))
-			}
-			return nil, fmt.Errorf("bench: %s %q; expected one of %s", flag, n, strings.Join(known, ", "))
-		}
-		if slices.Contains(names[:i], n) {
-			return nil, fmt.Errorf("bench: %s names %s twice; expected each once", flag, n)
-		}
-		list = append(list, all[at])
-	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("bench: %s names nothing; leave the flag out to take all", flag)
-	}
-	return list, nil
 }
 
 // warmup is how long traffic flows before it is measured: TCP has found its window by then.

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/weftnet/weft/bench/cpu"
@@ -13,31 +14,38 @@ import (
 
 // Scenarios returns all there are. The bench takes them in this order.
 func Scenarios() []Scenario {
+	overlay, both, names := []topology.Group{topology.Overlay}, []topology.Group{topology.Overlay, topology.Egress}, []topology.Group{topology.Names}
 	return []Scenario{
-		{Name: "tcp1", About: "TCP in bulk, one stream", measure: bulk(load.Spec{Kind: load.Stream})},
-		{Name: "tcp4", About: "TCP in bulk, four streams", measure: bulk(load.Spec{Kind: load.Stream, Streams: 4})},
-		{Name: "tcp1-reverse", About: "TCP in bulk, one stream from server to client", measure: bulk(load.Spec{Kind: load.Reverse})},
-		{Name: "udp64", About: "UDP datagrams of 64 bytes as fast as they can be sent", measure: datagrams(64)},
-		{Name: "udp1400", About: "UDP datagrams of 1400 bytes as fast as they can be sent", measure: datagrams(1400)},
-		{Name: "rr", About: "one byte there and one back, over and over on one TCP connection", measure: transactions(load.Echo)},
-		{Name: "crr", About: "TCP connect, one byte there and one back, close", measure: transactions(load.Connect)},
-		{Name: "local-tcp1", About: "tcp1 between two containers on one host", Local: true, measure: bulk(load.Spec{Kind: load.Stream})},
-		{Name: "local-rr", About: "rr between two containers on one host", Local: true, measure: transactions(load.Echo)},
+		{Name: "tcp1", About: "TCP in bulk, one stream", Groups: both, measure: bulk(load.Spec{Kind: load.Stream})},
+		{Name: "tcp4", About: "TCP in bulk, four streams", Groups: both, measure: bulk(load.Spec{Kind: load.Stream, Streams: 4})},
+		{Name: "tcp1-reverse", About: "TCP in bulk, one stream from server to client", Groups: both, measure: bulk(load.Spec{Kind: load.Reverse})},
+		{Name: "udp64", About: "UDP datagrams of 64 bytes as fast as they can be sent", Groups: both, measure: datagrams(64)},
+		{Name: "udp1400", About: "UDP datagrams of 1400 bytes as fast as they can be sent", Groups: both, measure: datagrams(1400)},
+		{Name: "rr", About: "one byte there and one back, over and over on one TCP connection", Groups: both, measure: transactions(load.Echo)},
+		{Name: "crr", About: "TCP connect, one byte there and one back, close", Groups: both, measure: transactions(load.Connect)},
+		{Name: "local-tcp1", About: "tcp1 between two containers on one host", Groups: overlay, Local: true, measure: bulk(load.Spec{Kind: load.Stream})},
+		{Name: "local-rr", About: "rr between two containers on one host", Groups: overlay, Local: true, measure: transactions(load.Echo)},
+		{Name: "dns", About: "DNS queries for names that the resolver has itself, 64 at a time", Groups: names, measure: queries},
 	}
 }
 
-// Scenario is a load between two containers, and what is measured of it.
+// Scenario is a load from one container, and what is measured of it.
 type Scenario struct {
-	Name  string
-	About string
-	Local bool // between containers of one host
+	Name   string
+	About  string
+	Groups []topology.Group // whose paths can carry it; the first is where it runs if no paths are named
+	Local  bool             // between containers of one host
 
 	measure func(context.Context, bed) (measurement, error)
 }
 
+// fits reports whether the path can carry the scenario.
+func (s Scenario) fits(p topology.Path) bool { return slices.Contains(s.Groups, p.Group) }
+
 // bed is what a scenario is measured on.
 type bed struct {
 	client, server topology.Container
+	names          []string // that a resolver at the server's address knows
 	window         load.Window
 	congestion     string
 	iperf3         bool // generate with iperf3 where it can
@@ -112,19 +120,39 @@ func transactions(kind load.Kind) func(context.Context, bed) (measurement, error
 		if err != nil {
 			return measurement{}, err
 		}
-		c := o.Client
-		m := measurement{seconds: c.Seconds, cpu: o.CPU, latency: c.Latency, generator: GeneratorWeft, metrics: []report.Metric{
-			{Name: "rate", Unit: "/s", Value: float64(c.Count) / c.Seconds, Better: report.Higher},
+		m := measurement{seconds: o.Client.Seconds, cpu: o.CPU, generator: GeneratorWeft, metrics: []report.Metric{
+			{Name: "rate", Unit: "/s", Value: float64(o.Client.Count) / o.Client.Seconds, Better: report.Higher},
 		}}
-		for _, p := range []struct {
-			name  string
-			share float64
-		}{{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}} {
-			value := float64(c.Latency.Quantile(p.share)) / float64(time.Microsecond)
-			m.metrics = append(m.metrics, report.Metric{Name: p.name, Unit: "µs", Value: value, Better: report.Lower})
-		}
-		m.cost("µs/transaction", 1e6, float64(c.Count))
+		m.times(o.Client.Latency)
+		m.cost("µs/transaction", 1e6, float64(o.Client.Count))
 		return m, nil
+	}
+}
+
+// queries asks the resolver for all of its names in turn.
+func queries(ctx context.Context, b bed) (measurement, error) {
+	o, err := b.run(ctx, load.Spec{Kind: load.Query, Names: b.names})
+	if err != nil {
+		return measurement{}, err
+	}
+	m := measurement{seconds: o.Client.Seconds, cpu: o.CPU, generator: GeneratorWeft, metrics: []report.Metric{
+		{Name: "rate", Unit: "queries/s", Value: float64(o.Client.Count) / o.Client.Seconds, Better: report.Higher},
+		{Name: "loss", Unit: "%", Value: o.Client.Loss() * 100, Better: report.Lower},
+	}}
+	m.times(o.Client.Latency)
+	m.cost("µs/query", 1e6, float64(o.Client.Count))
+	return m, nil
+}
+
+// times adds how long transactions took.
+func (m *measurement) times(latency *histogram.Histogram) {
+	m.latency = latency
+	for _, p := range []struct {
+		name  string
+		share float64
+	}{{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}} {
+		value := float64(latency.Quantile(p.share)) / float64(time.Microsecond)
+		m.metrics = append(m.metrics, report.Metric{Name: p.name, Unit: "µs", Value: value, Better: report.Lower})
 	}
 }
 

@@ -43,9 +43,8 @@ func (d *datagrams) open() (err error) {
 
 // knock sends datagrams too short for a number until the server sends one back, which shows that the way is up.
 func (d *datagrams) knock() error {
-	wait := unix.NsecToTimeval((20 * time.Millisecond).Nanoseconds())
-	if err := unix.SetsockoptTimeval(d.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
-		return os.NewSyscallError("setsockopt SO_RCVTIMEO", err)
+	if err := setTimeout(d.fd, 20*time.Millisecond); err != nil {
+		return err
 	}
 	b := []byte{0}
 	for deadline := time.Now().Add(patience); ; {
@@ -97,9 +96,9 @@ func newMessages(size int) *messages {
 	return m
 }
 
-// call hands the messages from the first one on to the kernel and returns how many it took.
-func (m *messages) call(trap uintptr, fd, first int, flags uintptr) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&m.list[first])), uintptr(batch-first), flags, 0, 0)
+// call hands the messages from the first one up to the end one on to the kernel and returns how many it took.
+func (m *messages) call(trap uintptr, fd, first, end int, flags uintptr) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&m.list[first])), uintptr(end-first), flags, 0, 0)
 	return int(n), errno
 }
 
@@ -127,7 +126,7 @@ func (d *datagrams) send() error {
 		}
 		sequence += batch
 		for sent := 0; sent < batch; {
-			n, errno := m.call(unix.SYS_SENDMMSG, d.fd, sent, 0)
+			n, errno := m.call(unix.SYS_SENDMMSG, d.fd, sent, batch, 0)
 			if errno != 0 {
 				if !refused(errno) {
 					return os.NewSyscallError("sendmmsg", errno)
@@ -148,7 +147,7 @@ func (d *datagrams) receive() error {
 	}
 	var highest uint64
 	for {
-		n, errno := m.call(unix.SYS_RECVMMSG, d.fd, 0, unix.MSG_WAITFORONE)
+		n, errno := m.call(unix.SYS_RECVMMSG, d.fd, 0, batch, unix.MSG_WAITFORONE)
 		if errno != 0 {
 			if !refused(errno) {
 				return os.NewSyscallError("recvmmsg", errno)

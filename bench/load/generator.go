@@ -33,6 +33,8 @@ func newGenerator(s Spec, server bool) generator {
 		return &echo{end: e}
 	case Connect:
 		return &connects{end: e}
+	case Query:
+		return &queries{end: e}
 	}
 	return &bulk{end: e}
 }

@@ -35,10 +35,14 @@ const (
 	Datagram Kind = "datagram" // UDP datagrams from client to server, as fast as they can be sent
 	Echo     Kind = "echo"     // one TCP connection: a byte there, a byte back
 	Connect  Kind = "connect"  // TCP connect, a byte there, a byte back, close
+	Query    Kind = "query"    // DNS queries over UDP, many at once; the server is a resolver that is there already
 )
 
 // Port is where servers listen. They have a namespace to themselves.
 const Port = 5201
+
+// resolverPort is where a resolver listens (RFC 1035 §4.2.1).
+const resolverPort = 53
 
 // Spec describes a load. It has the same values for both ends.
 type Spec struct {
@@ -46,6 +50,7 @@ type Spec struct {
 	Server  netip.Addr `json:"server"`            // where the client reaches the server
 	Streams int        `json:"streams,omitempty"` // Stream, Reverse: how many connections; 0 is one
 	Size    int        `json:"size,omitempty"`    // Datagram: bytes in each
+	Names   []string   `json:"names,omitempty"`   // Query: what is asked for, in turn; the server has an IPv4 address for each
 
 	Congestion string `json:"congestion,omitempty"` // congestion control of TCP; empty: the host's own
 }
@@ -56,11 +61,11 @@ type Result struct {
 	CPU      float64              `json:"cpu"`               // processor time of this end's process
 	Bytes    uint64               `json:"bytes"`             // received (bulk, at the receiving end)
 	Count    uint64               `json:"count"`             // datagrams received or sent, or transactions done
-	Expected uint64               `json:"expected"`          // datagrams that the sequence numbers seen by the server promise
-	Latency  *histogram.Histogram `json:"latency,omitempty"` // how long each transaction took (Echo, Connect; the client)
+	Expected uint64               `json:"expected"`          // datagrams that the sequence numbers seen by the server promise; Query: answered and lost
+	Latency  *histogram.Histogram `json:"latency,omitempty"` // how long each transaction took (Echo, Connect, Query; the client)
 }
 
-// Loss is the share of datagrams that were sent and did not arrive, from 0 to 1.
+// Loss is the share of datagrams, or queries, that were sent and did not arrive, or were not answered, from 0 to 1.
 func (r Result) Loss() float64 {
 	if r.Expected <= r.Count {
 		return 0
@@ -88,6 +93,16 @@ func (s Spec) check() error {
 			return fmt.Errorf("load: datagrams of %d bytes; expected %d to %d", s.Size, sequenceLen, maxDatagram)
 		}
 		return nil
+	case Query:
+		if len(s.Names) == 0 {
+			return fmt.Errorf("load: no names to ask for; expected at least one")
+		}
+		for _, name := range s.Names {
+			if _, err := question(name); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return fmt.Errorf("load: kind %q; expected %s, %s, %s, %s or %s", s.Kind, Stream, Reverse, Datagram, Echo, Connect)
+	return fmt.Errorf("load: kind %q; expected %s, %s, %s, %s, %s or %s", s.Kind, Stream, Reverse, Datagram, Echo, Connect, Query)
 }

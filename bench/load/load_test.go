@@ -140,6 +140,10 @@ func TestSpecsThatCannotBeAreRefused(t *testing.T) {
 		{"no server", Spec{Kind: Stream}, "address is missing"},
 		{"an unknown kind", Spec{Kind: "flood", Server: server}, `kind "flood"; expected stream, reverse`},
 		{"datagrams without room for their number", Spec{Kind: Datagram, Server: server, Size: 7}, "7 bytes; expected 8 to 8192"},
+		{"queries for nothing", Spec{Kind: Query, Server: server}, "no names"},
+		{"a query for a name without letters", Spec{Kind: Query, Server: server, Names: []string{"a", "b..c"}}, `"b..c" is no name`},
+		{"a query for a label that is too long", Spec{Kind: Query, Server: server, Names: []string{strings.Repeat("x", 64)}}, "is no name"},
+		{"a query for a name that is too long", Spec{Kind: Query, Server: server, Names: []string{strings.Repeat("x.", 128)}}, "takes 257 bytes; expected at most 255"},
 		{"datagrams larger than the buffers", Spec{Kind: Datagram, Server: server, Size: 9000}, "9000 bytes"},
 	}
 	for _, tt := range tests {

@@ -124,7 +124,11 @@ const patience = 10 * time.Second
 
 // dial connects, and tries again while the way there is only coming up.
 func dial(kind int, spec Spec) (int, error) {
-	to := newAddress(netip.AddrPortFrom(spec.Server, Port))
+	port := uint16(Port)
+	if spec.Kind == Query {
+		port = resolverPort
+	}
+	to := newAddress(netip.AddrPortFrom(spec.Server, port))
 	deadline := time.Now().Add(patience)
 	for {
 		fd, errno := to.socket(kind)
@@ -145,7 +149,7 @@ func dial(kind int, spec Spec) (int, error) {
 		}
 		rawClose(fd)
 		if time.Now().After(deadline) {
-			return 0, fmt.Errorf("connect to %s port %d for %v: %w", spec.Server, Port, patience, errno)
+			return 0, fmt.Errorf("connect to %s port %d for %v: %w", spec.Server, port, patience, errno)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

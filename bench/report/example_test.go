@@ -15,7 +15,7 @@ func ExampleSummarize() {
 		{Run: 1, Scenario: "rr", Path: "weft", Metrics: rate(12_000)},
 		{Run: 2, Scenario: "rr", Path: "weft", Metrics: rate(22_000)},
 		{Run: 2, Scenario: "rr", Path: "kernel-vxlan", Metrics: rate(20_000)},
-	}, "kernel-vxlan")
+	}, func(string) string { return "kernel-vxlan" })
 	fmt.Println(summary[1].Path, summary[1].Ratio)
 	// Output: weft 1.15 [1.10..1.20]
 }

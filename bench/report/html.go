@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weftnet/weft/bench/histogram"
@@ -18,6 +19,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"bars":   bars,
 	"curves": curves,
 	"figure": figure,
+	"join":   func(list []string) string { return strings.Join(list, " or ") },
 	"time":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") },
 }).Parse(pageText))
 

@@ -4,9 +4,9 @@
 //	results.json
 //	├── command, started, finished, settings     how to get it again
 //	├── host                                     where it was measured
-//	├── reference                                the path that ratios are taken against
+//	├── reference                                the path that ratios are taken against, where a ratio does not name another
 //	├── runs[]                                   one load on one path: metrics, processor times, latency buckets
-//	└── summary[]                                per scenario, path and metric: median, min, max, n, ratio
+//	└── summary[]                                per scenario, path and metric: median, min, max, n, ratio and to which path
 package report
 
 import (

@@ -16,6 +16,7 @@ import (
 
 	"github.com/weftnet/weft/bench/cpu"
 	"github.com/weftnet/weft/bench/histogram"
+	"github.com/weftnet/weft/internal/lab"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -45,8 +46,67 @@ func sample() *Results {
 		}
 	}
 	r.Runs = append(r.Runs, Run{Run: 4, Scenario: "rr", Path: "weft", Error: "the agent ended: exit status 1 & no more"})
-	r.Summary = Summarize(r.Runs, r.Reference)
+	r.Summary = Summarize(r.Runs, against(r.Reference))
 	return r
+}
+
+// against holds every path against the same one.
+func against(path string) func(string) string { return func(string) string { return path } }
+
+func TestEachPathIsHeldAgainstItsOwnReference(t *testing.T) {
+	metric := func(v float64) []Metric { return []Metric{{"rate", "/s", v, Higher}} }
+	r := Results{Reference: "kernel-vxlan", Settings: Settings{Paths: []string{"kernel-vxlan", "weft", "kernel-masquerade", "weft-egress"}}, Runs: []Run{
+		{Run: 1, Scenario: "crr", Path: "kernel-vxlan", Metrics: metric(10)}, {Run: 1, Scenario: "crr", Path: "weft", Metrics: metric(20)},
+		{Run: 1, Scenario: "crr", Path: "kernel-masquerade", Metrics: metric(100)}, {Run: 1, Scenario: "crr", Path: "weft-egress", Metrics: metric(50)},
+	}}
+	r.Summary = Summarize(r.Runs, func(path string) string {
+		if path == "kernel-masquerade" || path == "weft-egress" {
+			return "kernel-masquerade"
+		}
+		return "kernel-vxlan"
+	})
+	for path, want := range map[string]Ratio{"weft": {"kernel-vxlan", Spread{2, 2, 2}}, "weft-egress": {"kernel-masquerade", Spread{0.5, 0.5, 0.5}}} {
+		if got := r.find("crr", path, "rate").Ratio; got == nil || *got != want {
+			t.Errorf("%s: %+v", path, got)
+		}
+	}
+	if got := fmt.Sprint(r.References()); got != "[kernel-vxlan kernel-masquerade]" {
+		t.Errorf("references %s", got)
+	}
+}
+
+func TestDuelsHoldOurPathsAgainstEachOther(t *testing.T) {
+	metric := func(v float64) []Metric {
+		return []Metric{{"throughput", "Gbit/s", v, Higher}, {"cpu", "s/GB", 1, Lower}}
+	}
+	r := Results{Settings: Settings{Paths: []string{"kernel-masquerade", "go-proxy", "slirp4netns", "weft-egress"}}, Runs: []Run{
+		{Run: 1, Scenario: "tcp1", Path: "go-proxy", Metrics: metric(10)}, {Run: 1, Scenario: "tcp1", Path: "weft-egress", Metrics: metric(6)},
+		{Run: 2, Scenario: "tcp1", Path: "go-proxy", Metrics: metric(20)}, {Run: 2, Scenario: "tcp1", Path: "weft-egress", Metrics: metric(16)},
+		{Run: 1, Scenario: "tcp1", Path: "slirp4netns", Metrics: metric(1)}, {Run: 2, Scenario: "tcp1", Path: "slirp4netns", Error: "it ended"},
+	}}
+	d := r.Duels()
+	if d == nil || fmt.Sprint(d.To) != "[go-proxy slirp4netns]" || len(d.Rows) != 1 {
+		t.Fatalf("got %+v", d)
+	}
+	row := d.Rows[0]
+	if row.Scenario != "tcp1" || row.Path != "weft-egress" || row.Metric != "throughput" ||
+		*row.Ratios[0] != (Ratio{"go-proxy", Spread{0.7, 0.6, 0.8}}) || *row.Ratios[1] != (Ratio{"slirp4netns", Spread{6, 6, 6}}) {
+		t.Errorf("got %+v %+v %+v", row, row.Ratios[0], row.Ratios[1])
+	}
+	if (&Results{Settings: Settings{Paths: []string{"kernel-vxlan", "weft"}}, Runs: sample().Runs}).Duels() != nil {
+		t.Error("two paths say no more than the summary")
+	}
+	r.Summary = Summarize(r.Runs, against("go-proxy"))
+	var table strings.Builder
+	lab.Must(t, r.Print(&table))
+	if !strings.Contains(table.String(), "weft-egress throughput  0.70 [0.60..0.80]  6.00 [6.00..6.00]") {
+		t.Errorf("got\n%s", table.String())
+	}
+	page, err := r.HTML()
+	lab.Must(t, err)
+	if !bytes.Contains(page, []byte(`<th class="n">to slirp4netns</th>`)) || !bytes.Contains(page, []byte(`0.70 <span class="soft">[0.60..0.80]`)) {
+		t.Error("the page does not show them")
+	}
 }
 
 func TestTheRatioIsTakenRunByRun(t *testing.T) {
@@ -67,7 +127,7 @@ func TestAReferenceThatIsZeroOrMissingGivesNoRatio(t *testing.T) {
 	if s := sample().find("udp64", "weft", "loss"); s.Ratio != nil {
 		t.Errorf("a ratio to zero: %+v", s.Ratio)
 	}
-	for _, s := range Summarize(sample().Runs, "unknown") {
+	for _, s := range Summarize(sample().Runs, against("unknown")) {
 		if s.Ratio != nil {
 			t.Errorf("a ratio to a path that was not measured: %+v", s)
 		}
@@ -79,7 +139,7 @@ func TestOnlyRunsThatBothPathsCompletedAreDivided(t *testing.T) {
 	got := Summarize([]Run{
 		{Run: 1, Scenario: "rr", Path: "k", Metrics: metric(10)}, {Run: 1, Scenario: "rr", Path: "w", Metrics: metric(5)},
 		{Run: 2, Scenario: "rr", Path: "k", Error: "gone"}, {Run: 2, Scenario: "rr", Path: "w", Metrics: metric(100)},
-	}, "k")
+	}, against("k"))
 	if len(got) != 2 || got[1].N != 2 || got[1].Ratio.Spread != (Spread{0.5, 0.5, 0.5}) {
 		t.Errorf("got %+v", got)
 	}

@@ -47,9 +47,9 @@ type Summary struct {
 // series names the values that one Summary covers.
 type series struct{ scenario, path, metric string }
 
-// Summarize computes the summary of runs, in the order in which scenarios, paths and metrics first occur. Runs that
-// failed have no metrics and add nothing.
-func Summarize(runs []Run, reference string) []Summary {
+// Summarize computes the summary of runs, in the order in which scenarios, paths and metrics first occur. The function
+// names the path that another is held against. Runs that failed have no metrics and add nothing.
+func Summarize(runs []Run, reference func(path string) string) []Summary {
 	values := make(map[series]map[int]float64) // by number of run
 	var order []series
 	kind := make(map[series]Metric)
@@ -75,10 +75,11 @@ func Summarize(runs []Run, reference string) []Summary {
 		for _, v := range values[s] {
 			all = append(all, v)
 		}
+		to := reference(s.path)
 		list = append(list, Summary{
 			Scenario: s.scenario, Path: s.path, Metric: s.metric, Unit: kind[s].Unit, Better: kind[s].Better,
 			Spread: spread(all), N: len(all),
-			Ratio: ratio(values[s], values[series{s.scenario, reference, s.metric}], reference),
+			Ratio: ratio(values[s], values[series{s.scenario, to, s.metric}], to),
 		})
 	}
 	return list
@@ -95,6 +96,7 @@ func rank(order []series, name func(series) string) map[string]int {
 	return ranks
 }
 
+// ratio divides the path's values by the reference's, by number of run.
 func ratio(path, reference map[int]float64, to string) *Ratio {
 	var all []float64
 	for run, v := range path {

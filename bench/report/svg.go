@@ -30,7 +30,7 @@ func (d *drawing) finish(title string, height float64) template.HTML {
 
 // bars draws a chart: per path a bar as long as the median, with a whisker from the lowest to the highest run.
 func bars(c Chart) template.HTML {
-	const left, right, row, thick = 118, 190, 34, 18
+	const left, right, row, thick = 138, 190, 34, 18
 	top := 0.0
 	for _, b := range c.Bars {
 		top = max(top, b.Max)

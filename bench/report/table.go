@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -41,7 +42,7 @@ func thousands(s string) string {
 // Print writes the summary as a table, without the parts that processor time is made of.
 func (r *Results) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "SCENARIO\tPATH\tMETRIC\tMEDIAN [MIN..MAX]\tUNIT\tN\tTO %s\n", r.Reference)
+	fmt.Fprintf(t, "SCENARIO\tPATH\tMETRIC\tMEDIAN [MIN..MAX]\tUNIT\tN\tTO %s\n", strings.Join(r.References(), ", "))
 	var above Summary
 	for _, s := range r.Summary {
 		if slices.Contains(details, s.Metric) {
@@ -59,6 +60,12 @@ func (r *Results) Print(w io.Writer) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	if d := r.Duels(); d != nil {
+		fmt.Fprintln(w)
+		if err := d.print(w); err != nil {
+			return err
+		}
 	}
 	if note := r.Noise(); note != "" {
 		fmt.Fprintln(w, "\n"+note)

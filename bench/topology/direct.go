@@ -11,6 +11,7 @@ import (
 var direct = Path{
 	Name:    "direct",
 	About:   "a veth pair between the hosts, without an overlay: the upper bound",
+	Group:   Overlay,
 	Missing: func() error { return probe(func(*lab.Host) error { return nil }) },
 	build: func(_ context.Context, n *Net) error {
 		h, err := n.host("neighbour", cpuA)

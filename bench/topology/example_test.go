@@ -8,10 +8,17 @@ import (
 
 func ExamplePaths() {
 	for _, p := range topology.Paths() {
-		fmt.Println(p.Name)
+		fmt.Printf("%s: %s\n", p.Group, p.Name)
 	}
 	// Output:
-	// direct
-	// kernel-vxlan
-	// weft
+	// overlay: direct
+	// overlay: kernel-vxlan
+	// overlay: weft
+	// egress: kernel-masquerade
+	// egress: go-proxy
+	// egress: slirp4netns
+	// egress: pasta
+	// egress: weft-egress
+	// names: dnsmasq
+	// names: weft-dns
 }

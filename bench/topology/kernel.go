@@ -17,6 +17,7 @@ const vni = 4097
 var kernelVXLAN = Path{
 	Name:  "kernel-vxlan",
 	About: "the kernel's bridge, VXLAN device and veth pairs, as Docker Swarm sets them up",
+	Group: Overlay,
 	Missing: func() error {
 		return probe(func(h *lab.Host) error {
 			if err := h.Bridge("br0"); err != nil {

@@ -1,5 +1,5 @@
-// Package topology builds the ways between two containers that the bench compares. Each is made of the same two hosts,
-// network namespaces joined by a veth pair, and differs only in what carries the containers' frames:
+// Package topology builds the ways that the bench compares. Each is made of the same two hosts, network namespaces joined by
+// a veth pair. In the group overlay a path is what carries frames between containers on both:
 //
 //	          host a                                             host b
 //	┌──────────────────────────┐                      ┌──────────────────────────┐
@@ -8,6 +8,16 @@
 //	│      └──── path ────┘    │   veth, MTU 1500     │      path ─────────┘     │
 //	│              └────── eth0├──────────────────────┤eth0 ──┘                  │
 //	│                 192.0.2.1│                      │192.0.2.2                 │
+//	└──────────────────────────┘                      └──────────────────────────┘
+//
+// In the group egress host b is the outside, which knows nothing of containers, and a path is how one on a gets there. In
+// the group names a path is what answers that container's queries for names, at its gateway:
+//
+//	          host a                                           the outside, b
+//	┌──────────────────────────┐                      ┌──────────────────────────┐
+//	│  client                  │   veth, MTU 1500     │                          │
+//	│ 10.77.0.2 ── path ── eth0├──────────────────────┤eth0  server              │
+//	│           10.77.0.1      │                      │      192.0.2.2           │
 //	└──────────────────────────┘                      └──────────────────────────┘
 //
 // A path is one small file here and one line in Paths.
@@ -24,12 +34,43 @@ import (
 )
 
 // Paths returns all there are. The bench takes them in this order.
-func Paths() []Path { return []Path{direct, kernelVXLAN, weft} }
+func Paths() []Path {
+	return []Path{
+		direct, kernelVXLAN, weft,
+		kernelMasquerade, goProxy, slirp4netns, pasta, weftEgress,
+		dnsmasq, weftDNS,
+	}
+}
 
-// Path is a way between containers.
+// Group is what paths share that can be compared with each other.
+type Group string
+
+// The groups.
+const (
+	Overlay Group = "overlay" // between containers of two hosts
+	Egress  Group = "egress"  // from a container to the outside
+	Names   Group = "names"   // from a container to its resolver
+)
+
+// Groups returns all there are.
+func Groups() []Group { return []Group{Overlay, Egress, Names} }
+
+// Reference names the path of the group that ratios are taken against.
+func (g Group) Reference() string {
+	switch g {
+	case Egress:
+		return kernelMasquerade.Name
+	case Names:
+		return dnsmasq.Name
+	}
+	return kernelVXLAN.Name
+}
+
+// Path is a way from a container to what it talks to.
 type Path struct {
 	Name  string
 	About string
+	Group Group
 
 	// Missing says what this host lacks for the path, with the remedy; nil if nothing.
 	Missing func() error
@@ -60,9 +101,11 @@ type Container struct {
 type Net struct {
 	Client, Server Container
 	Neighbour      Container // on the client's host; its Host is nil on a path without local traffic
+	Names          []string  // what the resolver at the server's address knows; none where there is no resolver
 
 	a, b  *lab.Host // where the containers are
 	pin   bool
+	dir   string // for what programs read and say; made when the first one wants it
 	close []func() error
 }
 
@@ -114,6 +157,7 @@ var (
 	vtepA, vtepB = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 
 	subnet    = netip.MustParsePrefix("10.77.0.0/24")
+	gateway   = netip.MustParseAddr("10.77.0.1")
 	client    = station{"client", netip.MustParseAddr("10.77.0.2"), 0x0242_0a4d_0002, cpuA}
 	server    = station{"server", netip.MustParseAddr("10.77.0.3"), 0x0242_0a4d_0003, cpuB}
 	neighbour = station{"neighbour", netip.MustParseAddr("10.77.0.4"), 0x0242_0a4d_0004, cpuA}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -19,11 +20,22 @@ import (
 
 	node "github.com/weftnet/weft/agent"
 	"github.com/weftnet/weft/agent/static"
+	"github.com/weftnet/weft/bench/load"
+	"github.com/weftnet/weft/bench/proxy"
 	"github.com/weftnet/weft/internal/lab"
 )
 
-// TestMain makes the test binary the agent that the weft path starts: weft agent --static FILE --socket PATH.
+// TestMain makes the test binary what paths start: weft agent --static FILE --socket PATH, and weft bench proxy AT TO.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Args[1] == "bench" && os.Args[2] == "proxy" {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		if err := proxy.Main(ctx, os.Args[3], os.Args[4], os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) == 6 && os.Args[1] == "agent" {
 		if os.Getenv("WEFT_TEST_AGENT") == "ends" {
 			fmt.Fprintln(os.Stderr, "no mood for it")
@@ -69,6 +81,9 @@ func connect(t *testing.T, from, to Container) {
 func TestContainersOfEachPathReachEachOther(t *testing.T) {
 	needNamespaces(t)
 	for _, p := range Paths() {
+		if p.Group != Overlay {
+			continue
+		}
 		for _, offload := range []bool{true, false} {
 			name := p.Name + " without offloads"
 			if offload {
@@ -91,6 +106,110 @@ func TestContainersOfEachPathReachEachOther(t *testing.T) {
 				lab.Must(t, n.Close()) // is idempotent
 			})
 		}
+	}
+}
+
+// need skips a test of a path that this host cannot run because a program is missing.
+func need(t *testing.T, p Path) {
+	t.Helper()
+	if err := p.Missing(); err != nil {
+		if strings.Contains(err.Error(), "is not installed") {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+}
+
+// inGroup calls test with each path of a group that this host can run, built.
+func inGroup(t *testing.T, g Group, test func(*testing.T, *Net)) {
+	needNamespaces(t)
+	for _, p := range Paths() {
+		if p.Group == g {
+			t.Run(p.Name, func(t *testing.T) {
+				need(t, p)
+				n, err := p.Build(t.Context(), Options{Offload: true})
+				lab.Must(t, err)
+				defer n.Close()
+				test(t, n)
+				lab.Must(t, n.Close())
+			})
+		}
+	}
+}
+
+func TestContainersReachTheOutsideByEachWayOut(t *testing.T) {
+	inGroup(t, Egress, func(t *testing.T, n *Net) {
+		if n.Neighbour.Host != nil || len(n.Names) > 0 {
+			t.Errorf("got %+v", n)
+		}
+		var l net.Listener
+		var pc net.PacketConn
+		at := net.JoinHostPort("", strconv.Itoa(load.Port))
+		lab.Must(t, n.Server.Host.Do(func() (err error) {
+			if l, err = net.Listen("tcp4", at); err == nil {
+				pc, err = net.ListenPacket("udp4", at)
+			}
+			return err
+		}))
+		defer l.Close()
+		defer pc.Close()
+		go func() {
+			buf := make([]byte, 100)
+			if n, from, err := pc.ReadFrom(buf); err == nil {
+				_, _ = pc.WriteTo(buf[:n], from)
+			}
+		}()
+		to := net.JoinHostPort(n.Server.Addr.String(), strconv.Itoa(load.Port))
+		lab.Must(t, n.Client.Host.Do(func() error {
+			c, err := net.DialTimeout("tcp", to, 5*time.Second)
+			if err != nil {
+				return err
+			}
+			c.Close()
+			d, err := net.Dial("udp", to)
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			_ = d.SetDeadline(time.Now().Add(5 * time.Second))
+			if _, err := d.Write([]byte("hello")); err != nil {
+				return err
+			}
+			_, err = d.Read(make([]byte, 100))
+			return err
+		}))
+		c, err := l.Accept()
+		lab.Must(t, err)
+		defer c.Close()
+		// The outside knows the host, not the container.
+		if from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); from != vtepA {
+			t.Errorf("the connection comes from %s", from)
+		}
+	})
+}
+
+func TestEachResolverKnowsTheNames(t *testing.T) {
+	inGroup(t, Names, func(t *testing.T, n *Net) {
+		if len(n.Names) != known {
+			t.Errorf("%d names", len(n.Names))
+		}
+		for _, i := range []int{0, known - 1} {
+			var addrs []netip.Addr
+			err := n.Client.Host.Do(func() (err error) {
+				addrs, err = lookup(t.Context(), n.Server.Addr, n.Names[i])
+				return err
+			})
+			if err != nil || len(addrs) != 1 || addrs[0] != others()[i].addr {
+				t.Errorf("%s is at %v, %v; expected %s", n.Names[i], addrs, err, others()[i].addr)
+			}
+		}
+	})
+}
+
+func TestAMissingProgramIsNamedWithItsPackage(t *testing.T) {
+	_, err := program("weft-no-such-program", "weft-none")
+	if err == nil || err.Error() != "weft-no-such-program is not installed; apt-get install weft-none" {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -204,24 +323,37 @@ func serve(t *testing.T, statuses ...int) (socket string) {
 }
 
 func TestAnAgentIsReadyOnceItsStatusIsGood(t *testing.T) {
-	if err := ready(t.Context(), serve(t, 503, 503, 200), nil); err != nil {
+	if err := await(t.Context(), nil, answers(serve(t, 503, 503, 200))); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAnAgentThatEndsIsNotWaitedFor(t *testing.T) {
+func TestAProgramThatEndsIsNotWaitedFor(t *testing.T) {
 	ended := make(chan struct{})
 	close(ended)
-	err := ready(t.Context(), filepath.Join(t.TempDir(), "none"), ended)
+	err := await(t.Context(), ended, answers(filepath.Join(t.TempDir(), "none")))
 	if err == nil || !strings.Contains(err.Error(), "ended") {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestWaitingForAnAgentCanBeInterrupted(t *testing.T) {
+func TestWaitingForAProgramCanBeInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := ready(ctx, serve(t, 503), nil); err == nil || !strings.Contains(err.Error(), "canceled") {
+	if err := await(ctx, nil, answers(serve(t, 503))); err == nil || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// lookup asks the resolver at a server for a name's IPv4 addresses, from the namespace of the calling thread.
+func lookup(ctx context.Context, server netip.Addr, name string) ([]netip.Addr, error) {
+	c, err := net.Dial("udp", net.JoinHostPort(server.String(), "53"))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	r := net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return c, nil }}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return r.LookupNetIP(ctx, "ip4", name+".")
 }

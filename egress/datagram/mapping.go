@@ -92,7 +92,7 @@ type remote struct {
 
 	txPackets, txBytes, rxPackets, rxBytes atomic.Uint64
 
-	link // of the wheel
+	place // in the wheel
 }
 
 // timeout returns how long the flow may be idle.

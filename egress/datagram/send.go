@@ -306,11 +306,24 @@ func (m *mapping) sendmsg(d *outgoing, r *remote, b []byte, segment int) syscall
 	h.SetIovlen(1)
 	h.Control = &c.bytes()[0]
 	h.SetControllen(c.n)
-	for first := true; ; first = false {
+	for try := 1; ; try++ {
 		_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(m.sock), uintptr(unsafe.Pointer(&h)), unix.MSG_DONTWAIT)
-		// A socket reports an ICMP error about an earlier datagram once, instead of sending: try again.
-		if errno == 0 || errno == unix.EAGAIN || !first {
+		if errno == 0 || try >= tries(errno) {
 			return errno
 		}
 	}
+}
+
+// tries returns how often to send in face of an error. A socket reports an ICMP error about an earlier datagram instead of sending, once,
+// and again with each one that is read from its error queue while others wait there (sock_dequeue_err_skb in net/core/skbuff.c).
+func tries(errno syscall.Errno) int {
+	switch errno {
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.EPROTO, unix.ENOPROTOOPT: // hardly ever about what is sent
+		return 16
+	case unix.ENETUNREACH, unix.EACCES, unix.EPERM:
+		return 4
+	case unix.EMSGSIZE: // each try leaves a word in the error queue
+		return 2
+	}
+	return 1
 }

@@ -23,8 +23,8 @@ type wheel struct {
 	seen  int64 // the last second whose slot was looked at
 }
 
-// link is a remote's place in a slot's list.
-type link struct {
+// place is where a remote stands in a slot's list.
+type place struct {
 	next, prev *remote
 	slot       int
 	placed     bool
@@ -62,7 +62,7 @@ func (w *wheel) remove(r *remote) {
 	if r.next != nil {
 		r.next.prev = r.prev
 	}
-	r.link = link{}
+	r.place = place{}
 	w.left()
 }
 
@@ -94,7 +94,7 @@ func (w *wheel) pop(now int64) *remote {
 		if r.next != nil {
 			r.next.prev = nil
 		}
-		r.link = link{}
+		r.place = place{}
 		w.left()
 		return r
 	}

@@ -77,7 +77,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := n.apply(cfg); err != nil {
 		o.Log.Error("not everything could be attached", "error", err)
 	}
-	return n.run(ctx, o, api.Options{Node: n}, events{reload: func() { n.reload(o.Static) }, lost: func() {}})
+	return n.run(ctx, o, api.Options{Node: n, Resolver: n.gateways, Outside: n.gateways}, events{reload: func() { n.reload(o.Static) }, lost: func() {}})
 }
 
 // events are what a running node tells whoever planned it.
@@ -136,6 +136,8 @@ func (n *node) react(ctx context.Context, o Options, tell events) {
 		case a := <-n.gone:
 			n.drop(a)
 			tell.lost()
+		case <-n.gateways.Changed():
+			n.reroute()
 		case <-tick.C:
 			n.refresh()
 		}

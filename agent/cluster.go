@@ -43,7 +43,7 @@ func runMember(ctx context.Context, o Options) error {
 		defer close(ended)
 		cancel(m.Run(ctx))
 	}()
-	err = n.run(ctx, o, api.Options{Node: n, Control: m, Doctor: m}, events{
+	err = n.run(ctx, o, api.Options{Node: n, Control: m, Doctor: m, Resolver: n.gateways, Outside: n.gateways}, events{
 		reload: func() { o.Log.Info("nothing to read again: this node follows its cluster") }, lost: m.Wake,
 	})
 	cancel(nil)

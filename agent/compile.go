@@ -14,7 +14,7 @@ import (
 // used. Peers that cannot be connected are left out, and reported.
 func (n *node) compile(net *plan.Network, used map[*vxlan.Peer]bool) (*bridge.Table, error) {
 	var errs []error
-	c := bridge.Config{MTU: net.MTU, Spoof: net.AllowSpoof, Gateway: gateway(net)}
+	c := bridge.Config{MTU: net.MTU, Spoof: net.AllowSpoof, Gateway: gatewayOf(net), Router: n.gateways.Router(net.VNI)}
 	ports := make(map[*bridge.Port]bool)
 	for i := range net.Endpoints {
 		e := &net.Endpoints[i]
@@ -49,8 +49,8 @@ func (n *node) compile(net *plan.Network, used map[*vxlan.Peer]bool) (*bridge.Ta
 	return bridge.Compile(c), errors.Join(errs...)
 }
 
-// gateway returns the network's router: its MAC follows from its first address, so that all nodes agree on it without talking.
-func gateway(net *plan.Network) bridge.Gateway {
+// gatewayOf returns where the network's router is: its MAC follows from its first address, so that all nodes agree on it without talking.
+func gatewayOf(net *plan.Network) bridge.Gateway {
 	var g bridge.Gateway
 	for _, a := range net.Gateways {
 		switch {

@@ -6,16 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/weftnet/weft/agent/gateway"
 	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/stack/bridge"
 	"github.com/weftnet/weft/stack/capture"
 	"github.com/weftnet/weft/stack/loop"
+	"github.com/weftnet/weft/stack/router"
 	"github.com/weftnet/weft/vxlan"
 )
 
@@ -31,6 +34,7 @@ type node struct {
 	capture  *capture.Tap
 	threads  []thread
 	networks bridge.Networks
+	gateways *gateway.Set
 	problems func() []string  // of whoever plans; called without the lock
 	gone     chan *attachment // devices that turned out to be gone
 	failed   chan error       // threads that ended though nobody asked them to
@@ -70,7 +74,13 @@ func newNode(cfg *plan.Config, o Options) (*node, error) {
 	n.networks.Store(&map[vxlan.VNI]*bridge.Network{})
 	debug.SetGCPercent(gcPercent)
 	runtime.GOMAXPROCS(runtime.NumCPU() + count) // the threads keep their Ps while they wait
-	if err := n.start(ctx, count); err != nil {
+	n.gateways, err = gateway.New(gateway.Config{
+		Dir: o.Dir, Servers: o.DNS, TTL: o.DNSTTL, Flows: o.EgressFlows, Closed: sockets(cfg, o), Host: func() []netip.Addr { return hostAddresses(cfg.Underlay.Address) }, Log: o.Log,
+	})
+	if err == nil {
+		err = n.start(ctx, count)
+	}
+	if err != nil {
 		n.close()
 		return nil, err
 	}
@@ -135,11 +145,23 @@ func (n *node) apply(cfg *plan.Config) error {
 			delete(n.attached, key)
 		}
 	}
+	n.gateways.Plan(cfg, n.link)
 	n.publish()
 	for _, a := range old {
 		a.end(true)
 	}
 	return n.attachAll(wanted)
+}
+
+// link is the way of a network's router to the containers.
+func (n *node) link(v vxlan.VNI) router.Link { return (*n.networks.Load())[v] }
+
+// reroute makes routers that failed anew.
+func (n *node) reroute() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.gateways.Plan(n.cfg, n.link)
+	n.publish()
 }
 
 // attachAll opens the wanted ports that are not attached, and puts those that could be in force. Failures are kept, and returned.
@@ -198,6 +220,7 @@ func (n *node) publish() {
 	}
 	n.tunnel.Remove(unused...)
 	n.barrier()
+	n.gateways.Sweep()
 	for _, p := range unused {
 		p.Close()
 	}
@@ -210,9 +233,8 @@ func (n *node) refresh() {
 	for _, p := range n.tunnel.Peers() {
 		p.RefreshMTU()
 	}
-	if n.unreachable != nil {
-		n.publish()
-	}
+	n.gateways.Plan(n.cfg, n.link) // this host's addresses change, and networks that were left without a router get one again
+	n.publish()
 	n.retry()
 }
 
@@ -258,6 +280,9 @@ func (n *node) close() {
 	n.running.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.gateways != nil {
+		n.gateways.Close()
+	}
 	for _, a := range n.attached {
 		a.end(false)
 	}

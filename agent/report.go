@@ -34,6 +34,7 @@ func (n *node) Status() api.Status {
 	for _, err := range n.unreachable {
 		s.Problems = append(s.Problems, err.Error())
 	}
+	s.Problems = append(s.Problems, n.gateways.Problems()...)
 	s.Problems = append(s.Problems, problems...)
 	return s
 }

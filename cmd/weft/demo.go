@@ -28,7 +28,8 @@ func newDemo() *cobra.Command {
 		Use:   "demo",
 		Short: "Show a cluster of three hosts with six containers, all made for it and removed after",
 		Long: `Make three hosts as network namespaces, run an agent on each, join them to a cluster, make a network, and run two
-containers on each host. Show that all containers reach each other, by ping and by TCP, and what the cluster then knows.
+containers on each host. Show that all containers reach each other by name, by ping and by TCP; that they get out, to a host without
+weft, and not into another network; and what the cluster then knows.
 
 Everything is checked; the exit status is 0 only if every check holds. It takes root, or user namespaces, and ping.`,
 		Example: "  weft demo\n  weft demo --keep",
@@ -60,13 +61,15 @@ Everything is checked; the exit status is 0 only if every check holds. It takes 
 
 // demo holds what was made, for close.
 type demo struct {
-	out    io.Writer
-	dir    string
-	lan    *lab.Host // the switch between the hosts
-	hosts  []*lab.Host
-	agents []*lab.Cmd
-	boxes  []box
-	failed int
+	out     io.Writer
+	dir     string
+	lan     *lab.Host // the switch between the hosts
+	outside *lab.Host // on the same wire, without weft
+	hosts   []*lab.Host
+	agents  []*lab.Cmd
+	boxes   []box
+	other   box // on a network of its own
+	failed  int
 }
 
 // box is a container of the demo.
@@ -83,6 +86,9 @@ const (
 	demoMTU   = 1500
 	transfer  = 500 * time.Millisecond // how long each TCP transfer sends
 )
+
+// beyond is the address of the host without weft.
+var beyond = netip.MustParseAddr("192.0.2.100")
 
 // underlay returns the address of a host, counted from 0.
 func underlay(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)}) }
@@ -101,8 +107,10 @@ func (d *demo) run(ctx context.Context) error {
 		{"An agent on each; the first begins a cluster, the others join", d.join},
 		{"A network, made once and present everywhere", d.network},
 		{"Two containers on each host, attached before their command starts", d.contain},
-		{"Ping, from every container to every other", d.pings},
+		{"Names: what a container is told, and why", d.names},
+		{"Ping by name, from every container to every other", d.pings},
 		{"TCP for half a second each, content compared", d.transfers},
+		{"The way out: to a host without weft, and not into another network", d.leave},
 		{"What the cluster knows", d.tables},
 	} {
 		fmt.Fprintf(d.out, "\n== %s\n", step.title)
@@ -141,21 +149,43 @@ func (d *demo) build(context.Context) (err error) {
 		return err
 	}
 	for i := range demoHosts {
-		h, err := lab.New(string(rune('a' + i)))
+		h, err := d.host(string(rune('a'+i)), underlay(i))
 		if err != nil {
 			return err
 		}
 		d.hosts = append(d.hosts, h)
-		err = lab.Link(h, d.lan, lab.LinkOptions{
-			MTU: demoMTU, Names: [2]string{"eth0", h.Name()}, Masters: [2]string{"", "br0"},
-			Addresses: [2][]netip.Prefix{{netip.PrefixFrom(underlay(i), 24)}},
-		})
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(d.out, "  host %s %s\n", h.Name(), underlay(i))
 	}
-	return nil
+	d.outside, err = d.host("outside", beyond)
+	return err
+}
+
+// host makes a host on the wire, where ping is allowed to everybody, as distributions have it.
+func (d *demo) host(name string, addr netip.Addr) (*lab.Host, error) {
+	h, err := lab.New(name)
+	if err != nil {
+		return nil, err
+	}
+	err = lab.Link(h, d.lan, lab.LinkOptions{
+		MTU: demoMTU, Names: [2]string{"eth0", name}, Masters: [2]string{"", "br0"},
+		Addresses: [2][]netip.Prefix{{netip.PrefixFrom(addr, 24)}},
+	})
+	if err == nil {
+		err = pingForAll(h)
+	}
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	fmt.Fprintf(d.out, "  host %s %s\n", name, addr)
+	return h, nil
+}
+
+// pingForAll lets every group make ping sockets. A user namespace with one group has no more.
+func pingForAll(h *lab.Host) error {
+	const name = "net.ipv4.ping_group_range"
+	if h.Sysctl(name, "0 2147483647") == nil {
+		return nil
+	}
+	return h.Sysctl(name, "0 0")
 }
 
 func (d *demo) socket(i int) string { return filepath.Join(d.dir, d.hosts[i].Name()+".sock") }
@@ -325,6 +355,57 @@ func (d *demo) find(ctx context.Context, i int) error {
 	return nil
 }
 
+func (d *demo) names(ctx context.Context) error {
+	last := d.boxes[len(d.boxes)-1]
+	for _, args := range [][]string{{"exec", "c1", "--", "cat", "/etc/resolv.conf"}, {"dns", "explain", last.name, "--from", "c1"}} {
+		if err := d.show(0, args...); err != nil {
+			return err
+		}
+	}
+	got, err := api.NewClient(d.socket(0)).Query(ctx, api.LookupRequest{Name: last.name, Type: "A", From: "c1"})
+	if err == nil && (len(got.Answers) != 1 || got.Answers[0].Data != last.addr.String()) {
+		err = fmt.Errorf("%s: %v", got.Rcode, got.Answers)
+	}
+	d.check(fmt.Sprintf("c1 is told that %s is %s", last.name, last.addr), err)
+	return nil
+}
+
+// leave shows what a container reaches beyond its network.
+func (d *demo) leave(ctx context.Context) error {
+	c1 := d.boxes[0]
+	out, err := d.weft(0, "exec", "c1", "--", "ping", "-n", "-c", "2", "-i", "0.05", "-W", "2", beyond.String()).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	}
+	d.check("c1 pings the host without weft, "+beyond.String(), err)
+	rate, err := stream(ctx, tap.ByPID(c1.pid), d.outside.Namespace(), netip.AddrPortFrom(beyond, 5001), transfer)
+	d.check(fmt.Sprintf("c1 → outside  %5.1f Gbit/s by TCP", rate/1e9), err)
+
+	if err := d.show(0, "network", "create", "net2"); err != nil {
+		return err
+	}
+	d.other = box{name: "other"}
+	if err := d.show(0, "run", "-d", "--name", d.other.name, "--network", "net2", "--", "sleep", "3600"); err != nil {
+		return err
+	}
+	d.boxes = append(d.boxes, d.other)
+	endpoints, err := api.NewClient(d.socket(0)).Endpoints(ctx, "net2")
+	if err == nil && len(endpoints) != 1 {
+		err = fmt.Errorf("%d endpoints on net2", len(endpoints))
+	}
+	if err != nil {
+		return err
+	}
+	for _, to := range []string{d.other.name, endpoints[0].Addresses[0].Addr().String()} {
+		var reached error
+		if out, err := d.weft(0, "exec", "c1", "--", "ping", "-n", "-c", "1", "-W", "1", to).CombinedOutput(); err == nil {
+			reached = fmt.Errorf("it does: %s", bytes.TrimSpace(out))
+		}
+		d.check("c1 does not reach a container of another network as "+to, reached)
+	}
+	return d.show(0, "egress", "ls")
+}
+
 func (d *demo) pings(ctx context.Context) error {
 	for _, from := range d.boxes {
 		lost := []error{}
@@ -332,7 +413,7 @@ func (d *demo) pings(ctx context.Context) error {
 			if to.name == from.name {
 				continue
 			}
-			out, err := d.weft(from.host, "exec", from.name, "--", "ping", "-n", "-c", "2", "-i", "0.05", "-W", "2", to.addr.String()).CombinedOutput()
+			out, err := d.weft(from.host, "exec", from.name, "--", "ping", "-n", "-c", "2", "-i", "0.05", "-W", "2", to.name).CombinedOutput()
 			if err != nil {
 				lost = append(lost, fmt.Errorf("to %s: %w: %s", to.name, err, bytes.TrimSpace(out)))
 			}
@@ -383,8 +464,8 @@ func (d *demo) tables(ctx context.Context) error {
 func (d *demo) keep(ctx context.Context) {
 	fmt.Fprintf(d.out, "\nIt runs until you interrupt it. In another terminal, as host a:\n\n")
 	fmt.Fprintf(d.out, "  export WEFT_SOCKET=%s WEFT_DATA_DIR=%s\n", d.socket(0), d.data(0))
-	fmt.Fprintf(d.out, "  weft node ls; weft endpoint ls; weft network inspect net1; weft stats\n")
-	fmt.Fprintf(d.out, "  weft exec c1 -- ping %s\n  weft capture --port c1 | tshark -r -\n", d.boxes[len(d.boxes)-1].addr)
+	fmt.Fprintf(d.out, "  weft node ls; weft endpoint ls; weft network inspect net1; weft stats; weft egress ls\n")
+	fmt.Fprintf(d.out, "  weft exec c1 -- ping c6\n  weft dns explain c6 --from c1\n  weft capture --port c1 | tshark -r -\n")
 	<-ctx.Done()
 }
 
@@ -421,6 +502,9 @@ func (d *demo) close() error {
 	}
 	for i := len(d.hosts) - 1; i >= 0; i-- {
 		errs = append(errs, d.hosts[i].Close())
+	}
+	if d.outside != nil {
+		errs = append(errs, d.outside.Close())
 	}
 	if d.lan != nil {
 		errs = append(errs, d.lan.Close())

@@ -2,7 +2,7 @@
 // nothing, holds no port and leaves nothing behind.
 //
 //	file system: /proc/sys, /proc/self/net, /etc/subuid ... ──┐
-//	system calls: adjtimex, statfs, open of /dev/net/tun ─────┼──► Host ──► []api.Check {ok, warn, fail; found; remedy}
+//	system calls: adjtimex, statfs, socket, open of a device ─┼──► Host ──► []api.Check {ok, warn, fail; found; remedy}
 //	trial: a TAP device in namespaces of its own ─────────────┘
 //
 // A warning is a thing that weft works without; without one that fails, it does not work, or not for this user.
@@ -25,7 +25,7 @@ import (
 type Options struct {
 	Dir   string // of its data
 	Ports Ports
-	PID   int // of the agent if it runs already: the ports that it holds are as they should be
+	PID   int // of the agent if it runs already: the ports that it holds are as they should be, and its limits count
 }
 
 // Ports are those of an agent. Zero ones are not checked.
@@ -46,6 +46,7 @@ func examine(o Options, s system) []api.Check {
 		all = append(all, s.nsenter(), s.subordinate(), s.lowPorts(), s.lingering())
 	}
 	all = append(all, s.ports(o)...)
+	all = append(all, s.outside(o.PID)...)
 	return append(all, s.buffers(), s.time(), s.disk(o.Dir))
 }
 

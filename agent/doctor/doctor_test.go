@@ -46,6 +46,7 @@ func sound(t *testing.T, files map[string]string) system {
 		openTUN:  func() error { return nil },
 		features: func() (uint32, error) { return unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE, nil },
 		probe:    func() Finding { return Finding{Step: Done, Offloads: "csum,tso4,tso6,ecn,uso"} },
+		ping:     func(int) error { return nil },
 		look:     func(string) error { return nil },
 		clock:    func() (int, int, error) { return 0, unix.TIME_OK, nil },
 		space: func(string) (unix.Statfs_t, error) {
@@ -59,6 +60,10 @@ func sound(t *testing.T, files map[string]string) system {
 		"/proc/sys/net/ipv4/ip_unprivileged_port_start":     "80\n",
 		"/proc/sys/net/core/rmem_max":                       "4194304\n",
 		"/proc/sys/net/core/wmem_max":                       "4194304\n",
+		"/proc/sys/net/ipv4/ip_local_port_range":            "32768\t60999\n",
+		"/proc/sys/net/ipv4/ping_group_range":               "1\t0\n",
+		"/proc/self/limits":                                 limits("1048576"),
+		"/etc/resolv.conf":                                  "nameserver 192.0.2.53\n",
 		"/proc/self/net/tcp":                                head,
 		"/proc/self/net/udp":                                head,
 		"/etc/subuid":                                       "bob:1:1\nalice:100000:65536\n",
@@ -82,6 +87,13 @@ func sound(t *testing.T, files map[string]string) system {
 		put(t, s.path(name), text)
 	}
 	return s
+}
+
+// limits are those of a process, that on open files being this.
+func limits(hard string) string {
+	return fmt.Sprintf("Limit                     Soft Limit           Hard Limit           Units     \n"+
+		"Max processes             63451                63451                processes \n"+
+		"Max open files            1024                 %-20s files     \n", hard)
 }
 
 // absent stands for a file that is not there.
@@ -189,6 +201,19 @@ func TestFaultsAreNamedWithTheirRemedy(t *testing.T) {
 			found: "net.core.rmem_max is 212992", remedy: "net.core.rmem_max=4194304"},
 		"small send buffers": {files: map[string]string{"/proc/sys/net/core/wmem_max": "212992\n"}, check: "socket buffers", level: "warn",
 			found: "net.core.wmem_max is 212992", remedy: "net.core.wmem_max=4194304"},
+		"pings not allowed":       {change: pings(unix.EACCES, unix.EACCES), check: "ping", level: "warn", found: `net.ipv4.ping_group_range is "1 0"`, remedy: "sysctl -w 'net.ipv4.ping_group_range=0 2147483647'"},
+		"pings filtered":          {change: pings(unix.EPERM, unix.EPERM), check: "ping", level: "warn", found: "no ping socket for IPv4: operation not permitted", remedy: "seccomp"},
+		"pings filtered for IPv6": {change: pings(nil, unix.EPERM), check: "ping", level: "warn", found: "no ping socket for IPv6", remedy: "seccomp"},
+		"a kernel without pings":  {change: pings(unix.EPROTONOSUPPORT, nil), check: "ping", level: "warn", found: "IPv4: protocol not supported", remedy: "outside"},
+		"few local ports": {files: map[string]string{"/proc/sys/net/ipv4/ip_local_port_range": "60000\t60999\n"}, check: "local ports", level: "warn",
+			found: "1000 ports", remedy: "sysctl -w 'net.ipv4.ip_local_port_range=32768 60999'"},
+		"no local ports at all": {files: map[string]string{"/proc/sys/net/ipv4/ip_local_port_range": "60999\t60000\n"}, check: "local ports", level: "warn", found: ": 0 ports", remedy: "sysctl -w"},
+		"strange local ports":   {files: map[string]string{"/proc/sys/net/ipv4/ip_local_port_range": "x y\n"}, check: "local ports", level: "warn", found: "not two numbers", remedy: "sysctl"},
+		"few open files": {files: map[string]string{"/proc/self/limits": limits("4096")}, check: "open files", level: "warn", found: "4096 at most for this session",
+			remedy: `"alice hard nofile 1048576"`},
+		"unknown open files": {files: map[string]string{"/proc/self/limits": absent}, check: "open files", level: "warn", found: "no such file", remedy: "ulimit"},
+		"no resolv.conf":     {files: map[string]string{"/etc/resolv.conf": absent}, check: "name servers", level: "warn", found: "no such file", remedy: "--dns"},
+		"no server in it":    {files: map[string]string{"/etc/resolv.conf": "nameserver example.com\nsearch example.com\n"}, check: "name servers", level: "warn", found: "names none", remedy: "nameserver ADDRESS"},
 		"a clock by itself": {change: func(s *system) { s.clock = func() (int, int, error) { return unix.STA_UNSYNC, unix.TIME_ERROR, nil } },
 			check: "clock", level: "warn", found: "nothing synchronises", remedy: "timedatectl"},
 		"a clock that cannot be asked": {change: func(s *system) { s.clock = func() (int, int, error) { return 0, 0, unix.EPERM } },
@@ -232,6 +257,17 @@ func lacks(program string) func(*system) {
 				return exec.ErrNotFound
 			}
 			return nil
+		}
+	}
+}
+
+func pings(v4, v6 error) func(*system) {
+	return func(s *system) {
+		s.ping = func(family int) error {
+			if family == unix.AF_INET {
+				return v4
+			}
+			return v6
 		}
 	}
 }

@@ -22,6 +22,7 @@ type system struct {
 	openTUN  func() error
 	features func() (uint32, error) // of the driver: TUNGETFEATURES
 	probe    func() Finding
+	ping     func(family int) error
 	look     func(program string) error // in $PATH
 	clock    func() (status, state int, err error)
 	space    func(dir string) (unix.Statfs_t, error)
@@ -32,7 +33,7 @@ const device = "/dev/net/tun"
 
 // here is the host that this process runs on.
 func here() system {
-	s := system{root: "/", openTUN: openTUN, features: features, writable: writable}
+	s := system{root: "/", openTUN: openTUN, features: features, ping: ping, writable: writable}
 	uids, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
 		uids = nil // a kernel without user namespaces

@@ -63,6 +63,9 @@ func refusal(q *dns.Msg) int {
 	case q.Question[0].Qtype == dns.TypeAXFR || q.Question[0].Qtype == dns.TypeIXFR:
 		return dns.RcodeRefused
 	}
+	if _, ok := dns.IsDomainName(q.Question[0].Name); !ok { // none that came over a network: people can write such
+		return dns.RcodeFormatError
+	}
 	return dns.RcodeSuccess
 }
 

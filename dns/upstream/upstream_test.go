@@ -418,6 +418,8 @@ func TestWhatIsNoQuestionIsNotForwarded(t *testing.T) {
 		"an update":                {func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }, dns.RcodeNotImplemented},
 		"an answer":                {func(m *dns.Msg) { m.Response = true }, dns.RcodeFormatError},
 		"a message without asking": {func(m *dns.Msg) { m.Question = nil }, dns.RcodeFormatError},
+		"a label of 64 bytes":      {func(m *dns.Msg) { m.Question[0].Name = strings.Repeat("a", 64) + ".example." }, dns.RcodeFormatError},
+		"half an escape":           {func(m *dns.Msg) { m.Question[0].Name = `example.com\` }, dns.RcodeFormatError},
 		"two at once":              {func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }, dns.RcodeFormatError},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -430,10 +432,6 @@ func TestWhatIsNoQuestionIsNotForwarded(t *testing.T) {
 				t.Errorf("%d questions, got\n%v", len(s.questions()), m)
 			}
 		})
-	}
-	r := resolver(t, Config{Servers: []netip.AddrPort{one}, Dial: wires{}.dial})
-	if _, err := r.Forward(t.Context(), query(strings.Repeat("a", 64)+".example.", dns.TypeA), false); !errors.Is(err, ErrNoAnswer) {
-		t.Errorf("a name that no message can hold gave %v", err)
 	}
 }
 

@@ -109,8 +109,8 @@ func newDNSExplain() *cobra.Command {
 		Use:   "explain NAME --from CONTAINER",
 		Short: "Say why a container is answered what it is answered",
 		Long: `Ask for a name as a container of this node would, and say how the answer came about: which networks are searched in which
-order, which rule matched, which records the name stands for, on which node each container is and since when, and which were left
-out and why; or which of the host's servers was asked, and how long it took.`,
+order, which rule matched, which records the name stands for, on which node each container is and since when, which were
+left out and why; or which of the host's servers was asked, and how long it took.`,
 		Example: `  weft dns explain db --from c1
   weft dns explain www.example.org --from c1 --json | jq .explanation.forwarded`,
 		Args:              cobra.ExactArgs(1),

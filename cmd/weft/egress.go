@@ -25,9 +25,9 @@ func newEgressList() *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List connections and datagram flows out of the networks, as conntrack -L",
-		Long: `List what the containers of this node have going on beyond their networks: TCP connections, UDP flows and pings. SOURCE is the
-container's end, TARGET what it wrote to, and OUTER the same flow as the outside sees it, this host's end. STATE of a connection is
-dialing, established or closing; of a flow unreplied or replied. IDLE is since when nothing has passed.`,
+		Long: `List what the containers of this node have going on beyond their networks: TCP connections, UDP flows and pings. SOURCE is
+the container's end, TARGET what it wrote to, and OUTER this host's end of the same flow, as the outside sees it. STATE of a
+connection is dialing, established or closing; of a flow unreplied or replied. IDLE is since when nothing has passed.`,
 		Example: `  weft egress ls
   weft egress ls --container c1
   weft egress ls --network web --json | jq 'group_by(.container) | map({c: .[0].container, n: length})'`,

@@ -29,8 +29,8 @@ Options, by --opt:
   vni=NUMBER           the VXLAN network identifier; by default the lowest free one from 4096
   spoof=allow|deny     whether containers may send from addresses that are not theirs; by default deny
   egress=internet|full|none
-                       what containers reach beyond the network: by default all that their node does, and the node itself as
-                       host.weft.internal, but no link-local addresses (a cloud's metadata); those too; or nothing, as --internal
+                       what containers reach beyond the network: by default all that their node does, and the node itself
+                       as host.weft.internal, but no link-local addresses (a cloud's metadata); those too; or nothing
   encrypted[=BOOLEAN]  between nodes. Not there yet: such a network is made, but attaching to it is refused
   secure[=BOOLEAN]     an older name of encrypted`,
 		Example: `  weft network create web

@@ -23,8 +23,8 @@ func newNetworkList() *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List networks",
-		Long: `List the networks of the cluster. SCOPE is swarm for what is there on all nodes, and local for a bridge. EGRESS is what containers
-reach beyond the network: internet, full (link-local addresses too) or none.
+		Long: `List the networks of the cluster. SCOPE is swarm for what is there on all nodes, and local for a bridge. EGRESS is what
+containers reach beyond the network: internet, full (link-local addresses too) or none.
 
 Filters, by --filter: name=PART, id=BEGINNING, driver=overlay|bridge, scope=swarm|local, dangling=true|false (true is what no
 node uses), label=KEY or label=KEY=VALUE. Of one key any may match, but all labels must; of different keys all must.

@@ -17,7 +17,8 @@ func newStats() *cobra.Command {
 		Use:   "stats",
 		Short: "Show counters: traffic, what was refused and why, and how the threads fare",
 		Long: `Show the node's counters since its agent began. FRAMES/SEND is how many frames each datagram send or receive carried: with
-segmentation (GSO) it is many. Beyond the networks are TCP connections of the containers' (weft egress ls lists them). Every refused frame is counted under one reason, at its port, its network or the tunnel.`,
+segmentation (GSO) it is many. Beyond the networks are the containers' TCP connections (weft egress ls lists them). Every
+refused frame is counted under one reason, at its port, its network or the tunnel.`,
 		Example: "  weft stats\n  weft stats --json | jq .tunnel",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -51,8 +51,8 @@ var (
 			if err != nil {
 				return err
 			}
-			// As another user, which is its default, it would outlive a harness that is killed.
-			d, err := n.start("dnsmasq", n.a.Command(file, "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root", "--group=root",
+			// As another user, which is its default, it would outlive a harness that is killed; and a user namespace may have none.
+			d, err := n.start("dnsmasq", n.a.Command(file, "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=", "--group=",
 				"--log-facility=-", "--no-resolv", "--no-hosts", "--addn-hosts="+hosts, "--bind-interfaces", "--listen-address="+gateway.String(), "--local-ttl=1"))
 			if err != nil {
 				return err

@@ -156,7 +156,7 @@ func (n *node) owners(a *attachment) []api.Owner {
 func (n *node) Stats() api.Stats {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := api.Stats{Networks: []api.NetworkStats{}, Threads: []api.ThreadStats{}, Tunnel: api.TunnelStats{Local: n.tunnel.Local(), Drops: n.tunnel.Drops.Snapshot(), Peers: []api.PeerStats{}}}
+	s := api.Stats{Names: n.gateways.Names(), Networks: []api.NetworkStats{}, Threads: []api.ThreadStats{}, Tunnel: api.TunnelStats{Local: n.tunnel.Local(), Drops: n.tunnel.Drops.Snapshot(), Peers: []api.PeerStats{}}}
 	for _, net := range n.byVNI() {
 		s.Networks = append(s.Networks, n.countNetwork(net))
 	}
@@ -177,7 +177,7 @@ func (n *node) Stats() api.Stats {
 }
 
 func (n *node) countNetwork(net *bridge.Network) api.NetworkStats {
-	s := api.NetworkStats{Network: net.Name, VNI: net.VNI, Drops: net.Drops.Snapshot()}
+	s := api.NetworkStats{Network: net.Name, VNI: net.VNI, Drops: net.Drops.Snapshot(), Outside: n.gateways.Outside(net.VNI)}
 	for _, a := range n.attached {
 		if p := a.port; p != nil && a.vni == net.VNI {
 			s.RxFrames += p.RxFrames.Load()

@@ -74,7 +74,7 @@ func explanation(p *plan.Config, why *dns.Explanation) *api.Explanation {
 	}
 	for _, e := range why.Records {
 		x.Records = append(x.Records, api.NameRecord{
-			Network: e.Network, Container: e.Container, Names: []string{e.As}, Service: e.Service, Node: e.Node, Addresses: e.Addresses,
+			Network: e.Network, Container: e.Container, As: e.As, Service: e.Service, Node: e.Node, Addresses: e.Addresses,
 			Ports: append([]dns.Port{}, e.Ports...), Since: e.Since, Hidden: e.Hidden, LeftOut: e.LeftOut,
 		})
 	}

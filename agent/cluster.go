@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/weftnet/weft/agent/api"
+	"github.com/weftnet/weft/agent/gateway"
 	"github.com/weftnet/weft/agent/member"
 	"github.com/weftnet/weft/agent/plan"
 	"github.com/weftnet/weft/gossip"
@@ -33,6 +34,9 @@ func runMember(ctx context.Context, o Options) error {
 		Version: o.Version, Log: o.Log, Plane: plane{n},
 	})
 	if err != nil {
+		return err
+	}
+	if err := gateway.KeepCrashes(o.Dir); err != nil {
 		return err
 	}
 	n.problems = m.Problems

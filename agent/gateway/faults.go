@@ -9,9 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A network whose router fails patience times within window is left without one until the first of these is older than that: its
@@ -87,6 +90,24 @@ func culprit(trace []byte) (network, cause string) {
 		}
 	}
 	return network, cause
+}
+
+// KeepCrashes has the runtime write the traceback of a panic that ends this process to the data directory too, with the labels of its
+// goroutine, for the next agent's ledger. It is called when the Set has been made, which has read the last one.
+func KeepCrashes(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, crashFile), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("trace of crashes: %w", err)
+	}
+	defer f.Close() // the runtime has a descriptor of its own
+	if err := debug.SetCrashOutput(f, debug.CrashOptions{}); err != nil {
+		return fmt.Errorf("trace of crashes: %w", err)
+	}
+	settings := "tracebacklabels=1"
+	if old := os.Getenv("GODEBUG"); old != "" {
+		settings = old + "," + settings
+	}
+	return os.Setenv("GODEBUG", settings)
 }
 
 // add takes a fault in, and forgets those that no longer count.

@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +110,40 @@ func TestFaultsOutliveTheAgent(t *testing.T) {
 	}
 	if p := l.problems(noon.Add(time.Hour)); len(p) != 0 {
 		t.Errorf("problems %q an hour later, want none", p)
+	}
+}
+
+// crashing is the environment variable that makes this test's own process die as an agent does in whose router netstack panics.
+const crashing = "WEFT_TEST_CRASH_IN"
+
+func TestACrashOfTheAgentIsLaidToTheRouterThatItCameFrom(t *testing.T) {
+	if dir := os.Getenv(crashing); dir != "" {
+		if err := KeepCrashes(dir); err != nil {
+			t.Fatal(err)
+		}
+		pprof.Do(t.Context(), pprof.Labels("network", "net1"), func(context.Context) {
+			go func() { panic("a processor's") }() // netstack starts its own like this, when a router is made
+		})
+		select {}
+	}
+	dir := t.TempDir()
+	for i := range patience {
+		cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), crashing+"="+dir)
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "a processor's") {
+			t.Fatalf("the process ended with %v; it said %s", err, out)
+		}
+		now := noon.Add(time.Duration(i) * time.Second)
+		l, err := openLedger(dir, now, quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(l.all) != i+1 || l.all[i].Network != "net1" || l.all[i].Cause != "a processor's" || !l.all[i].Crash {
+			t.Fatalf("after %d crashes the ledger has %+v", i+1, l.all)
+		}
+		if off := !l.off("net1", now).IsZero(); off != (i == patience-1) {
+			t.Errorf("after %d crashes: left off is %v", i+1, off)
+		}
 	}
 }
 

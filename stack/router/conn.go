@@ -269,9 +269,10 @@ func (s *source) Read(p []byte) (int, error) {
 
 // Watch waits, after the stream has been read to its end, for the connection to break, and returns why. It returns another error when the
 // read deadline passes, and net.ErrClosed when the connection ends in order.
-func (c *Conn) Watch() error {
+func (c *Conn) Watch() (err error) {
 	c.read.mu.Lock()
 	defer c.read.mu.Unlock()
+	defer c.router.catchError(&err)
 	for {
 		if err := c.check(&c.read); err != nil {
 			return c.opError("read", err)
@@ -279,7 +280,13 @@ func (c *Conn) Watch() error {
 		switch tcp.EndpointState(c.ep.State()) {
 		case tcp.StateError:
 			return c.opError("read", sysError("read", c.failure(&tcpip.ErrClosedForReceive{})))
-		case tcp.StateClose, tcp.StateTimeWait:
+		case tcp.StateClose:
+			// After a FIN netstack takes a reset for an end, and says so only here.
+			if c.ep.LastError() != nil {
+				return c.opError("read", sysError("read", syscall.ECONNRESET))
+			}
+			return c.opError("read", net.ErrClosed)
+		case tcp.StateTimeWait:
 			return c.opError("read", net.ErrClosed)
 		}
 		c.wait(&c.read)

@@ -116,7 +116,11 @@ func (p *piece) read(f *frame.Frame) drop.Reason {
 	if len(p.data) == 0 || p.more && len(p.data)%8 != 0 {
 		return bad
 	}
-	if p.offset+len(p.data)+ipv4Len > 0xffff {
+	longest := 0xffff
+	if f.Ether == frame.EtherIPv4 {
+		longest -= ipv4Len // which counts there
+	}
+	if p.offset+len(p.data) > longest {
 		return drop.TooLarge
 	}
 	return drop.None
@@ -273,11 +277,11 @@ func (a *assembly) put(p *piece) drop.Reason {
 // finish makes a frame of an assembly that has all its pieces.
 func (a *assembly) finish() drop.Reason {
 	ip := a.buf[payloadAt-a.header : payloadAt+a.total]
-	if len(ip) > 0xffff {
-		return drop.TooLarge
-	}
 	ether := uint16(frame.EtherIPv4)
 	if a.key.src.Is4() {
+		if len(ip) > 0xffff { // a header with options
+			return drop.TooLarge
+		}
 		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 		binary.BigEndian.PutUint16(ip[6:], 0)
 		ip[8] = a.hops

@@ -94,9 +94,9 @@ NAME  TTL  TYPE  DATA
 db.   1    A     10.0.1.3
 `},
 		{"dns ls", `
-NETWORK  CONTAINER  NAMES  ADDRESSES  PORTS                 NODE   SINCE                 STATE
-web      c1         c1     10.0.1.2   http=8080/tcp,53/udp  alpha  2026-01-31T12:00:00Z  up
-web      c2         c2,db  10.0.1.3   -                     gamma  2026-01-31T12:00:00Z  hidden
+NETWORK  CONTAINER  NAMES        ADDRESSES  PORTS                 NODE   SINCE                 STATE
+web      c1         c1           10.0.1.2   http=8080/tcp,53/udp  alpha  2026-01-31T12:00:00Z  up
+web      c2         c2,db,store  10.0.1.3   -                     gamma  2026-01-31T12:00:00Z  hidden
 `},
 		{"dns ls --network web --format {{.Container}}", "\nc1\nc2\n"},
 		{"egress ls", `
@@ -594,7 +594,8 @@ func TestAnErrorForAnAnswerIsTold(t *testing.T) {
 	}{
 		{&api.Forwarded{Server: netip.MustParseAddrPort("192.0.2.53:53"), Took: 12345 * time.Microsecond}, "answered by 192.0.2.53:53, in 12.345ms\n"},
 		{&api.Forwarded{Server: netip.MustParseAddrPort("192.0.2.53:53"), Cached: true}, "answered from the cache; once said by 192.0.2.53:53\n"},
-		{&api.Forwarded{Took: 4 * time.Second, Error: "none answered within 4s"}, "asked none of the servers, for 4s: none answered within 4s\n"},
+		{&api.Forwarded{Took: 4 * time.Second, Error: "none answered within 4s"}, "no answer: none answered within 4s\n"},
+		{&api.Forwarded{Server: netip.MustParseAddrPort("192.0.2.53:53"), Took: time.Millisecond, Error: "refused"}, "no answer by 192.0.2.53:53, in 1ms: refused\n"},
 	} {
 		f.answer.Explanation.Forwarded = c.server
 		if o := call(t, "dns", "explain", "example.org", "--from", "c1", "--socket", socket); o.status != 0 || !strings.HasSuffix(o.stdout, "\nForwarded\n"+c.want) {

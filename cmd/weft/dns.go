@@ -168,17 +168,16 @@ func showExplanation(t *table, a api.LookupAnswer) {
 }
 
 func forwarded(f *api.Forwarded) string {
-	server := "none of the servers"
-	if f.Server.IsValid() {
-		server = f.Server.String()
-	}
+	took := f.Took.Round(time.Microsecond)
 	switch {
+	case f.Error != "" && f.Server.IsValid():
+		return fmt.Sprintf("no answer by %s, in %s: %s", f.Server, took, f.Error)
 	case f.Error != "":
-		return fmt.Sprintf("asked %s, for %s: %s", server, f.Took.Round(time.Microsecond), f.Error)
+		return "no answer: " + f.Error
 	case f.Cached:
-		return "answered from the cache; once said by " + server
+		return fmt.Sprintf("answered from the cache; once said by %s", f.Server)
 	}
-	return fmt.Sprintf("answered by %s, in %s", server, f.Took.Round(time.Microsecond))
+	return fmt.Sprintf("answered by %s, in %s", f.Server, took)
 }
 
 // after prints s behind a separator, and nothing if there is none.
@@ -205,8 +204,9 @@ func newDNSList() *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List the names that this node answers",
-		Long: `List the containers that names lead to, on the networks that this node serves. Each of NAMES leads to the addresses for all
-containers of that network, also with the network's name behind it (db.web). STATE is hidden while a container's node is down.`,
+		Long: `List the containers that names lead to, on the networks that this node serves. Each of NAMES, the last of which is the
+service's if there is one, leads to the addresses for all containers of that network, also with the network's name behind it
+(db.web). STATE is hidden while a container's node is down.`,
 		Example: `  weft dns ls
   weft dns ls --network web --format '{{.Container}} {{join .Addresses ","}}'`,
 		Args: cobra.NoArgs,
@@ -228,7 +228,11 @@ containers of that network, also with the network's name behind it (db.web). STA
 					if r.Hidden {
 						state = api.StateHidden
 					}
-					t.row(r.Network, r.Container, strings.Join(r.Names, ","), joined(r.Addresses), ports(r.Ports), r.Node, since(r.Since), state)
+					names := r.Names
+					if r.Service != "" {
+						names = append(slices.Clone(names), r.Service)
+					}
+					t.row(r.Network, r.Container, strings.Join(names, ","), joined(r.Addresses), ports(r.Ports), r.Node, since(r.Since), state)
 				}
 			})
 		},

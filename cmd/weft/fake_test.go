@@ -72,7 +72,7 @@ func newFakeAgent() *fakeAgent {
 					{Network: "web", Container: "c3", As: "alias", Node: "beta", Addresses: []netip.Addr{addr("10.0.1.4")}, Since: day, Hidden: true, LeftOut: "its node does not answer"},
 				}}},
 		records: []api.NameRecord{
-			{Network: "web", Container: "c2", Names: []string{"c2", "db"}, Node: "gamma", Addresses: []netip.Addr{addr("10.0.1.3")}, Since: day, Hidden: true},
+			{Network: "web", Container: "c2", Names: []string{"c2", "db"}, Service: "store", Node: "gamma", Addresses: []netip.Addr{addr("10.0.1.3")}, Since: day, Hidden: true},
 			{Network: "web", Container: "c1", Names: []string{"c1"}, Node: "alpha", Addresses: []netip.Addr{addr("10.0.1.2")}, Since: day,
 				Ports: []dns.Port{{Name: "http", Number: 8080, Protocol: "tcp"}, {Number: 53, Protocol: "udp"}}},
 		},

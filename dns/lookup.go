@@ -3,7 +3,6 @@ package dns
 import (
 	"bytes"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	mdns "github.com/miekg/dns"
@@ -231,15 +230,27 @@ func isProto(b []byte) bool { return string(b) == "tcp" || string(b) == "udp" ||
 
 // exposes returns the number of a member's port by its number or name.
 func (m *member) exposes(port, proto []byte) (uint16, bool) {
-	number, err := strconv.ParseUint(string(port), 10, 16)
+	number, numeric := decimal(port)
 	for i := range m.ports {
 		p := &m.ports[i]
 		if p.Protocol != "" && !strings.EqualFold(p.Protocol, string(proto)) || p.Protocol == "" && string(proto) != "tcp" {
 			continue
 		}
-		if err == nil && p.Number == uint16(number) || p.Name != "" && strings.EqualFold(p.Name, string(port)) {
+		if numeric && p.Number == number || p.Name != "" && strings.EqualFold(p.Name, string(port)) {
 			return p.Number, true
 		}
 	}
 	return 0, false
+}
+
+// decimal reads a port's number. Unlike strconv's, its failure, which is a name as often as not, costs nothing.
+func decimal(b []byte) (uint16, bool) {
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' || n > 0xffff {
+			return 0, false
+		}
+		n = 10*n + int(c-'0')
+	}
+	return uint16(n), len(b) > 0 && n <= 0xffff
 }

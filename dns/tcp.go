@@ -42,7 +42,7 @@ func (v *service) accept(c net.Conn) {
 		c.Close()
 		return
 	}
-	s := &stream{service: v, conn: c, source: source}
+	s := &stream{service: v, conn: c, source: source, turn: make(chan struct{}, 1)}
 	v.tasks.Go(func() {
 		defer v.conns.give(a.quota)
 		s.serve()
@@ -56,8 +56,8 @@ type stream struct {
 	source netip.Addr
 	busy   sync.WaitGroup // its forwards
 
-	mu sync.Mutex // one answer after the other
-	b  []byte
+	turn chan struct{} // one answer after the other: whoever has put a value in may write
+	b    []byte
 }
 
 // serve answers until the client ends, is silent for too long, or breaks the framing.
@@ -83,13 +83,13 @@ func (s *stream) serve() {
 		if f != nil {
 			s.busy.Go(func() {
 				defer s.finish(f)
-				if !s.write(s.run(ctx, f)) {
+				if !s.write(ctx, s.run(ctx, f)) {
 					cancel()
 				}
 			})
 			continue
 		}
-		if answer == nil || !s.write(answer) {
+		if answer == nil || !s.write(ctx, answer) {
 			return
 		}
 	}
@@ -118,12 +118,16 @@ func (s *stream) read(b *[]byte) ([]byte, error) {
 }
 
 // write writes an answer; it reports false if the connection is of no more use.
-func (s *stream) write(answer []byte) bool {
+func (s *stream) write(ctx context.Context, answer []byte) bool {
 	if answer == nil {
 		return true
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { <-s.turn }()
 	s.b = binary.BigEndian.AppendUint16(s.b[:0], uint16(len(answer)))
 	s.b = append(s.b, answer...)
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.config.Idle)); err != nil {

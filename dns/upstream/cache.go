@@ -19,7 +19,7 @@ func newCache(entries, bytes int) *cache {
 		return nil
 	}
 	c := &cache{most: bytes}
-	c.entries, _ = simplelru.NewLRU(entries, func(q question, a *answer) { c.bytes -= size(q, a) }) // fails for a negative size alone
+	c.entries, _ = simplelru.NewLRU(entries, func(q question, a *answer) { c.bytes -= size(q, a) }) // it fails for no entries alone
 	return c
 }
 
@@ -43,11 +43,11 @@ func (c *cache) get(q question, now time.Time) *answer {
 	return a
 }
 
+// add adds an answer to a question that has none here: it was asked since get found none.
 func (c *cache) add(q question, a *answer) {
 	if c == nil || a.life <= 0 {
 		return
 	}
-	c.entries.Remove(q)
 	c.bytes += size(q, a)
 	c.entries.Add(q, a)
 	for c.bytes > c.most {

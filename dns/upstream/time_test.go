@@ -152,6 +152,27 @@ func TestServerIsNotDownForANameThatIsSlow(t *testing.T) {
 	})
 }
 
+func TestServerIsNotDownForWantOfTCP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := wires{two: after(0, sound), one: func(h heard, conn net.Conn) {
+			if h.network == "tcp" {
+				conn.Close()
+				return
+			}
+			m := h.reply(dns.RcodeSuccess)
+			m.Truncated = true
+			conn.Write(h.pack(m))
+		}}
+		r := resolver(t, Config{Servers: []netip.AddrPort{one, two}, Dial: w.dial})
+		if d, trace, err := took(t, r, "example.com."); err != nil || d != 0 || trace.Server != two {
+			t.Errorf("took %v: %+v, %v", d, trace, err)
+		}
+		if s := r.Stats(); s.Servers[0].Down || s.Servers[0].Failed != 1 || s.TCP != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestClientsThatAskTheSameShareAQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64

@@ -68,7 +68,7 @@ func here(p *plan.Config, container string) error {
 }
 
 func explanation(p *plan.Config, why *dns.Explanation) *api.Explanation {
-	x := &api.Explanation{Rule: why.Rule, Reason: why.Reason, Networks: []api.AskerNetwork{}, Records: []api.NameRecord{}}
+	x := &api.Explanation{Rule: why.Rule, Reason: why.Reason, Network: why.Network, TTL: why.TTL, Networks: []api.AskerNetwork{}, Records: []api.NameRecord{}}
 	for _, name := range why.Networks {
 		x.Networks = append(x.Networks, api.AskerNetwork{Network: name, Addresses: addresses(p, name, why.Container)})
 	}

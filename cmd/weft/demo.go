@@ -28,8 +28,8 @@ func newDemo() *cobra.Command {
 		Use:   "demo",
 		Short: "Show a cluster of three hosts with six containers, all made for it and removed after",
 		Long: `Make three hosts as network namespaces, run an agent on each, join them to a cluster, make a network, and run two
-containers on each host. Show that all containers reach each other by name, by ping and by TCP; that they get out, to a host without
-weft, and not into another network; and what the cluster then knows.
+containers on each host. Show that all containers reach each other by name, by ping and by TCP; that they get out,
+to a host without weft, and not into another network; and what the cluster then knows.
 
 Everything is checked; the exit status is 0 only if every check holds. It takes root, or user namespaces, and ping.`,
 		Example: "  weft demo\n  weft demo --keep",

@@ -222,7 +222,7 @@ func (p *pipes) dial() net.Conn {
 }
 
 // bubble runs f with a server on a listener in memory, whose Forwarder is stuck unless c has one.
-func bubble(t *testing.T, c ServerConfig, f func(s *Server, l *pipes, k *stuck)) {
+func bubble(t *testing.T, c ServerConfig, f func(t *testing.T, s *Server, l *pipes, k *stuck)) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newStuck()
 		if c.Forwarder == nil {
@@ -233,7 +233,7 @@ func bubble(t *testing.T, c ServerConfig, f func(s *Server, l *pipes, k *stuck))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(ctx, "crowd", nil, l) }()
-		f(s, l, k)
+		f(t, s, l, k)
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Serve: %v", err)
@@ -280,7 +280,7 @@ func TestASlowClientLosesItsConnection(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
-			bubble(t, ServerConfig{Forwarder: &outside{}}, func(_ *Server, l *pipes, k *stuck) {
+			bubble(t, ServerConfig{Forwarder: &outside{}}, func(t *testing.T, _ *Server, l *pipes, k *stuck) {
 				c := l.dial()
 				defer c.Close()
 				start := time.Now()
@@ -297,7 +297,7 @@ func TestASlowClientLosesItsConnection(t *testing.T) {
 }
 
 func TestAMessageLongerThanAnyQuestionEndsTheConnection(t *testing.T) {
-	bubble(t, ServerConfig{}, func(s *Server, l *pipes, k *stuck) {
+	bubble(t, ServerConfig{}, func(t *testing.T, s *Server, l *pipes, k *stuck) {
 		c := l.dial()
 		defer c.Close()
 		start := time.Now()
@@ -310,7 +310,7 @@ func TestAMessageLongerThanAnyQuestionEndsTheConnection(t *testing.T) {
 }
 
 func TestAContainerHasAsManyConnectionsAsItMay(t *testing.T) {
-	bubble(t, ServerConfig{ConnsPer: 2}, func(s *Server, l *pipes, k *stuck) {
+	bubble(t, ServerConfig{ConnsPer: 2}, func(t *testing.T, s *Server, l *pipes, k *stuck) {
 		first, second, third := l.dial(), l.dial(), l.dial()
 		defer first.Close()
 		defer second.Close()
@@ -333,7 +333,7 @@ func TestAContainerHasAsManyConnectionsAsItMay(t *testing.T) {
 }
 
 func TestForwardsEndInTime(t *testing.T) {
-	bubble(t, ServerConfig{}, func(s *Server, l *pipes, k *stuck) {
+	bubble(t, ServerConfig{}, func(t *testing.T, s *Server, l *pipes, k *stuck) {
 		c := l.dial()
 		defer c.Close()
 		start := time.Now()
@@ -349,23 +349,23 @@ func TestForwardsEndInTime(t *testing.T) {
 }
 
 func TestTheEndOfAConnectionEndsItsForwards(t *testing.T) {
-	bubble(t, ServerConfig{}, func(s *Server, l *pipes, k *stuck) {
+	bubble(t, ServerConfig{}, func(t *testing.T, s *Server, l *pipes, k *stuck) {
 		c := l.dial()
 		c.Write(framed(t, "example.org."))
 		<-k.asked
 		c.Close()
 		start := time.Now()
-		for s.Stats().Outstanding > 0 { // a reset would end it at once; a close that could be half of one, as the forward does
-			time.Sleep(100 * time.Millisecond)
+		for s.Stats().Outstanding > 0 { // it could be half of a close, so that the answer is waited for
+			time.Sleep(time.Second)
 		}
-		if took := time.Since(start); took > 4*time.Second {
-			t.Fatalf("%v", took)
+		if took := time.Since(start); took > 5*time.Second {
+			t.Fatalf("the forward went on for %v", took)
 		}
 	})
 }
 
 func TestContextEndsServeWithForwardsOutstanding(t *testing.T) {
-	bubble(t, ServerConfig{Timeout: time.Hour}, func(s *Server, l *pipes, k *stuck) {
+	bubble(t, ServerConfig{Timeout: time.Hour}, func(t *testing.T, s *Server, l *pipes, k *stuck) {
 		c := l.dial() // the server's end of it is closed with ctx
 		c.Write(framed(t, "example.org."))
 		<-k.asked

@@ -122,10 +122,14 @@ func Compile(c Config) *Zone {
 // maxTTL is what RFC 2181 §8 allows.
 const maxTTL = (1<<31 - 1) * time.Second
 
-// authority returns the two names of our SOA in wire form.
-func authority(domain string) []byte {
-	b, _ := appendName(nil, domain)
-	b, _ = appendName(b, "hostmaster."+domain)
+// authority returns the two names of our SOA in wire form. Nothing can be asked under a domain that has none; the root stands in for it.
+func authority(domain string) (b []byte) {
+	for _, name := range []string{domain, "hostmaster." + domain} {
+		ok := false
+		if b, ok = appendName(b, name); !ok {
+			b = append(b, 0)
+		}
+	}
 	return b
 }
 

@@ -46,6 +46,10 @@ func (r *reader) failures(m *mapping) {
 
 // failure hands on one error about what was sent to dst. It quotes b: what stood behind the UDP header, or from the ICMP header on.
 func (r *reader) failure(m *mapping, e *failure, dst netip.AddrPort, b []byte) drop.Reason {
+	say, code := e.meaning(m.key.addr.Is4())
+	if say == sayNothing {
+		return drop.None
+	}
 	about := m.about(e, dst)
 	out := m.key.net.router()
 	switch {
@@ -64,17 +68,14 @@ func (r *reader) failure(m *mapping, e *failure, dst netip.AddrPort, b []byte) d
 		}
 	}
 	quote := m.rebuild(r.quote[:], about, b)
-	say, code := e.meaning(m.key.addr.Is4())
 	switch say {
 	case sayUnreachable:
 		return r.writer.Unreachable(out, from, code, quote)
 	case sayTimeExceeded:
 		return r.writer.TimeExceeded(out, from, quote)
-	case sayTooBig:
-		about.told.Store(e.info)
-		return r.writer.TooBig(out, from, int(e.info), quote)
 	}
-	return drop.None
+	about.told.Store(e.info)
+	return r.writer.TooBig(out, from, int(e.info), quote)
 }
 
 // about returns the remote that an error is about, nil if there is none. The kernel's own errors about unconnected IPv4 sockets lack the

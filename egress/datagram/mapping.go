@@ -148,7 +148,7 @@ func (n *Network) open(k *key) (*mapping, drop.Reason) {
 			return
 		}
 		if err := l.Serve(m); err != nil {
-			t.log.Warn("a container's datagrams get no answers", "network", n.name, "container", k.addr, "error", err)
+			t.log.Warn("a container's datagrams get no answers", "network", n.name, "container", m.key.addr, "error", err)
 			m.end()
 		}
 	})

@@ -17,6 +17,8 @@ const (
 	controlLen = 128
 	errorBatch = 32 // errors that a socket is asked for before others have their turn
 
+	receiveTries = 4
+
 	echoReply4 = 0
 	echoReply6 = 129
 )
@@ -71,13 +73,9 @@ func (r *reader) received(i, n int) (b []byte, a arrival, name []byte) {
 
 // serve hands on a batch of what came for m, and returns how many datagrams there were.
 func (r *reader) serve(m *mapping) (frames int) {
-	got, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(m.sock), uintptr(unsafe.Pointer(&r.headers[0])), batch, unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		r.failures(m)
-		return 0
-	}
+	got, failed := r.receive(m.sock)
 	now := r.t.clock()
-	for i := range int(got) {
+	for i := range got {
 		n, reason := r.answer(m, i, now)
 		frames += n
 		if reason != drop.None {
@@ -85,10 +83,26 @@ func (r *reader) serve(m *mapping) (frames int) {
 		}
 		r.reset(i)
 	}
-	if m.pending.Swap(false) { // while there are answers, nothing else says so
+	if m.pending.Swap(false) || failed {
 		r.failures(m)
 	}
 	return frames
+}
+
+// receive fills messages, and returns how many. failed says that the socket may have errors to tell: it returns each instead of messages,
+// which may wait all the same.
+func (r *reader) receive(sock int) (got int, failed bool) {
+	for range receiveTries {
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(sock), uintptr(unsafe.Pointer(&r.headers[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), failed
+		case unix.EAGAIN:
+			return 0, true
+		}
+		failed = true
+	}
+	return 0, true
 }
 
 // answer hands message i on to m's container, and returns how many datagrams it is.

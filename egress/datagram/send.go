@@ -161,7 +161,7 @@ func (d *outgoing) read(n *Network, f *frame.Frame) drop.Reason {
 	if d.size += ipv6Len; f.Ether == frame.EtherIPv4 {
 		d.size -= ipv6Len - ipv4Len
 	}
-	d.header = uint64(d.size)<<48 | uint64(id)<<32 | uint64(binary.BigEndian.Uint16(l4[6:]))<<16 | uint64(d.tos)
+	d.header = uint64(uint16(d.size))<<48 | uint64(id)<<32 | uint64(binary.BigEndian.Uint16(l4[6:]))<<16 | uint64(d.tos)
 	return drop.None
 }
 
@@ -230,17 +230,18 @@ func (m *mapping) transmit(d *outgoing, r *remote) (packets, bytes int, errno sy
 		}
 		return 1, len(d.payload), 0
 	}
+	single := m.single
 	for rest := d.payload; len(rest) > 0; {
 		b, n := rest, 0
-		if m.single {
+		if single {
 			b = b[:min(d.segment, len(b))]
 		} else if b = b[:min(maxSegments*d.segment, len(b))]; len(b) > d.segment {
 			n = d.segment
 		}
 		e := m.sendmsg(d, r, b, n)
-		if n > 0 && (e == unix.EIO || e == unix.EINVAL || e == unix.EMSGSIZE || e == unix.EOPNOTSUPP) {
-			// A device without checksum offload, or a kernel without UDP_SEGMENT; or the datagrams are too big, and may be fragmented.
-			m.single = true
+		if n > 0 && (e == unix.EIO || e == unix.EINVAL || e == unix.EMSGSIZE) {
+			m.single = e == unix.EIO // a device without checksum offload; otherwise they may be too big, and to be fragmented
+			single = true
 			continue
 		}
 		if e == unix.EMSGSIZE { // the others are as large

@@ -75,7 +75,7 @@ func (w *wheel) left() {
 
 // arm has the timer expire every so many seconds; 0 stops it.
 func (w *wheel) arm(seconds int64) {
-	each := unix.Timespec{Sec: seconds}
+	each := unix.NsecToTimespec(seconds * second)
 	// It fails for a descriptor or a time that is not one.
 	_ = unix.TimerfdSettime(w.timer, 0, &unix.ItimerSpec{Interval: each, Value: each}, nil)
 }

@@ -179,7 +179,7 @@ func descriptors(t testing.TB) int {
 // anywhere admits all.
 func anywhere(_ uint8, dst netip.AddrPort) (netip.AddrPort, bool) { return dst, true }
 
-// remote is a UDP socket outside.
+// server is a UDP socket outside.
 type server struct {
 	fd int
 	at netip.AddrPort
@@ -192,8 +192,6 @@ func serve(t testing.TB, at netip.Addr) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var name [unix.SizeofSockaddrInet6]byte
-	putSockaddr(&name, netip.AddrPortFrom(at, 0))
 	var to unix.Sockaddr = &unix.SockaddrInet4{Addr: [4]byte(at.AsSlice()[:4])}
 	if at.Is6() {
 		to = &unix.SockaddrInet6{Addr: at.As16()}
@@ -205,8 +203,17 @@ func serve(t testing.TB, at netip.Addr) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(fd) })
-	return &server{fd, addrPort(got)}
+	s := &server{fd, addrPort(got)}
+	t.Cleanup(s.close)
+	return s
+}
+
+// close closes the socket, if that has not been done.
+func (s *server) close() {
+	if s.fd >= 0 {
+		unix.Close(s.fd)
+		s.fd = -1
+	}
 }
 
 func addrPort(s unix.Sockaddr) netip.AddrPort {
@@ -266,17 +273,5 @@ func must(t testing.TB, r, want drop.Reason) {
 	t.Helper()
 	if r != want {
 		t.Fatalf("%s, expected %s", r, want)
-	}
-}
-
-// eventually polls until cond holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !cond(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("it did not come true: %s", what)
-		}
 	}
 }

@@ -1,10 +1,12 @@
 package member_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -97,4 +99,88 @@ func TestAnotherNamespaceAtTheSamePathIsNotTheContainers(t *testing.T) {
 		old, other = other, old
 	}
 	sound(nodes)
+}
+
+// How long it takes is logged; it is less than a second where nothing else keeps the machine busy.
+func TestEndOfAContainerIsKnownOnEveryNode(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	nodes := newLAN(t).cluster("a", "b", "c")
+	a := nodes[0]
+	a.network(api.NetworkRequest{Name: "net1"}, nodes...)
+	for _, n := range nodes {
+		n.contain("stay-"+n.Name(), "net1")
+	}
+	for _, c := range []struct {
+		name string
+		make func() (end func())
+	}{
+		{"detached", func() func() {
+			a.contain("detached", "net1")
+			return func() { lab.Must(t, a.Detach(t.Context(), "detached")) }
+		}},
+		{"killed", func() func() {
+			_, end := a.process("killed", "net1")
+			return end
+		}},
+		{"closed", func() func() {
+			c := a.contain("closed", "net1")
+			return func() { lab.Must(t, c.Close()) }
+		}},
+		// As ip netns delete does. Another process still has the namespace.
+		{"deleted", func() func() {
+			path := filepath.Join(t.TempDir(), "ns")
+			lab.Must(t, os.WriteFile(path, nil, 0o600))
+			lab.Must(t, unix.Mount(lab.T(t, "deleted").Path(), path, "", unix.MS_BIND, ""))
+			t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) }) // if the test ends before it does
+			_, err := a.Attach(t.Context(), api.AttachRequest{Name: "deleted", NetNS: path, Networks: []api.Attachment{{Network: "net1"}}})
+			lab.Must(t, err)
+			return func() {
+				lab.Must(t, unix.Unmount(path, unix.MNT_DETACH))
+				lab.Must(t, os.Remove(path))
+			}
+		}},
+		// Its first process has ended, and another keeps its namespace.
+		{"survived", func() func() {
+			pid, end := a.process("survived", "net1")
+			rest := a.Command("nsenter", "--net=/proc/"+strconv.Itoa(pid)+"/ns/net", "sleep", "infinity")
+			lab.Must(t, rest.Start())
+			inside(t, rest.Process.Pid, pid)
+			t.Cleanup(rest.Stop)
+			return end
+		}},
+	} {
+		for _, again := range []bool{false, true} {
+			end := c.make()
+			if again { // the agent holds the container's namespace itself
+				lab.Must(t, a.stop(unix.SIGKILL))
+				a.start()
+				a.sees(3)
+				a.lists("net1", c.name, "stay-a", "stay-b", "stay-c")
+			}
+			begin := time.Now()
+			end()
+			ended := time.Since(begin)
+			for _, n := range nodes {
+				n.eventually(c.name+" is gone", func() error {
+					if n.knows("net1", c.name) {
+						return errorf("it is there")
+					}
+					return nil
+				})
+			}
+			t.Logf("%s, agent restarted %t: its end took %s; gone everywhere after %s more", c.name, again, ended, time.Since(begin)-ended)
+		}
+	}
+	sound(nodes)
+}
+
+// inside waits until a process is in the network namespace of another.
+func inside(t testing.TB, pid, other int) {
+	t.Helper()
+	lab.Eventually(t, func() bool {
+		a, errA := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+		b, errB := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", other))
+		return errA == nil && errB == nil && a == b
+	}, patience)
 }

@@ -93,6 +93,7 @@ type Member struct {
 	stop     context.CancelFunc                // of gossip
 	views    map[state.NetworkID]view          // of the networks in the plan in force
 	applied  chan struct{}                     // closed when the next plan is in force
+	ends     watch                             // of the containers
 }
 
 type reservation struct {
@@ -121,6 +122,7 @@ func Open(cfg Config) (*Member, error) {
 		applied: make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.ends.look = m.Wake
 	if m.store, err = endpoint.Load(cfg.Dir); err == nil {
 		rank(m.store.All())
 		any := netip.IPv4Unspecified()
@@ -179,6 +181,7 @@ func (m *Member) Run(ctx context.Context) error {
 	m.working.Wait()
 	m.mu.Lock()
 	m.quiet()
+	m.ends.close()
 	m.mu.Unlock()
 	<-ended
 	return err
@@ -209,6 +212,7 @@ func (m *Member) follow() <-chan struct{} {
 func (m *Member) followLocked() <-chan struct{} {
 	st := m.cluster.State()
 	m.problems = nil
+	m.ends.follow(m.store.All()) // before the look: no end is missed
 	m.reap()
 	if st == nil {
 		m.quiet()

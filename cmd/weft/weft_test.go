@@ -136,8 +136,8 @@ func TestDemoHoldsItsChecksAndLeavesNothing(t *testing.T) {
 	if status := weft([]string{"demo"}, &stdout, &stderr); status != 0 {
 		t.Fatalf("status %d\n%s%s", status, stdout.String(), stderr.String())
 	}
-	if n := strings.Count(stdout.String(), "  ok      "); n != 15 {
-		t.Errorf("%d checks were ok, expected 15:\n%s", n, stdout.String())
+	if n := strings.Count(stdout.String(), "  ok      "); n != 20 {
+		t.Errorf("%d checks were ok, expected 20:\n%s", n, stdout.String())
 	}
 	if after := leftovers(t); after != before {
 		t.Errorf("left behind: %s, before: %s", after, before)

@@ -136,14 +136,29 @@ func newWorld(t testing.TB, c Config) *world {
 	return w
 }
 
-// serve has the network answer a request, in the background.
+// serve has the network answer a request, in the background, and tells when what came of it has ended.
 func (w *world) serve(ctx context.Context, a *ask, src, dst netip.AddrPort) (ended chan struct{}) {
 	ended = make(chan struct{})
 	w.served.Go(func() {
 		defer close(ended)
 		w.n.serve(ctx, a, src, dst)
+		for w.n.has(src) {
+			time.Sleep(time.Millisecond)
+		}
 	})
 	return ended
+}
+
+// has reports whether a container's port has a connection.
+func (n *Network) has(src netip.AddrPort) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for f := range n.flows {
+		if f.src == src {
+			return true
+		}
+	}
+	return false
 }
 
 // open opens a connection, and returns the container's end, and the remote's.

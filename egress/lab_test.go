@@ -501,6 +501,20 @@ func TestADetachedContainersFlowsEnd(t *testing.T) {
 	lab.Eventually(t, func() bool { return len(s.e.Flows()) == 0 }, patience)
 }
 
+func TestARoutersEndIsTheEndOfItsConnections(t *testing.T) {
+	s := newSite(t, Config{})
+	l := s.listen(s.outside, at(outside4, 0))
+	_, err := s.nets["blue"].dial(netip.MustParseAddrPort(l.Addr().String()))
+	lab.Must(t, err)
+	r, err := l.AcceptTCP()
+	lab.Must(t, err)
+	defer r.Close()
+	lab.Must(t, s.nets["blue"].router.Close())
+	_ = r.SetDeadline(time.Now().Add(patience))
+	wasReset(t, r)
+	lab.Eventually(t, func() bool { return len(s.e.Flows()) == 0 }, patience)
+}
+
 func TestAResetOfTheContainersReachesTheRemoteAndTheOtherWayRound(t *testing.T) {
 	s := newSite(t, Config{})
 	blue := s.nets["blue"]

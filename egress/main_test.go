@@ -20,6 +20,13 @@ const inside = "EGRESS_TEST_INSIDE"
 // TestMain runs the tests in a network namespace of their own: what the way out dials from is the process's namespace, and that is
 // then a host which the tests may arrange.
 func TestMain(m *testing.M) {
+	if os.Getenv(crowd) != "" {
+		if err := crowdMain(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getenv(inside) == "" {
 		code, err := again()
 		if err != nil {

@@ -130,7 +130,7 @@ func (n *Network) admit(proto uint8, dst netip.AddrPort) (netip.AddrPort, bool) 
 // Datagram takes a datagram or an echo request out (router.Forward).
 func (n *Network) Datagram(f *frame.Frame) drop.Reason { return n.datagrams.Datagram(f) }
 
-// TCP takes a connection out (router.Forward). It returns when that has ended.
+// TCP takes a connection out (router.Forward). It returns when the container was answered.
 func (n *Network) TCP(ctx context.Context, q *router.Request) {
 	n.serve(ctx, request{q}, q.Src, q.Dst)
 }

@@ -47,6 +47,7 @@ func (q request) accept(ctx context.Context) (side, error) {
 type flow struct {
 	src, dst netip.AddrPort
 	since    time.Time
+	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	counters relay.Counters
 	ends     atomic.Pointer[ends] // nil while it is dialled
@@ -58,7 +59,7 @@ type ends struct {
 	remote    *net.TCPConn
 }
 
-// serve answers a request and carries its connection to the end.
+// serve answers a request. ctx ends when nobody waits for an answer any more.
 func (n *Network) serve(ctx context.Context, q asker, src, dst netip.AddrPort) {
 	p := n.policy.Load()
 	if n.forbids(p, q, dst) {
@@ -70,22 +71,56 @@ func (n *Network) serve(ctx context.Context, q asker, src, dst netip.AddrPort) {
 		q.Ignore()
 		return
 	}
-	defer n.e.limit.Give(n.name, src.Addr())
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	f := &flow{src: src, dst: dst, since: time.Now(), cancel: cancel}
+	f := &flow{src: src, dst: dst, since: time.Now()}
+	f.ctx, f.cancel = context.WithCancelCause(context.Background())
 	if !n.enter(f) {
+		n.e.limit.Give(n.name, src.Addr())
 		q.Ignore()
 		return
 	}
-	defer n.leave(f)
+	stop := context.AfterFunc(ctx, func() { f.cancel(context.Cause(ctx)) })
+	defer stop()
 	// A policy that was set since has cut what was entered by then, and decides about this here.
 	if now := n.policy.Load(); now != p && n.forbids(now, q, dst) {
+		n.leave(f)
 		return
 	}
-	if remote := n.reach(ctx, q, dst); remote != nil {
-		n.join(ctx, q, f, remote)
+	remote := n.reach(f.ctx, q, dst)
+	if remote == nil {
+		n.leave(f)
+		return
 	}
+	container, err := q.accept(f.ctx)
+	if err != nil { // it gave up meanwhile, or is gone
+		n.counters.abandoned.Add(1)
+		_ = relay.Host(remote).Reset()
+		n.leave(f)
+		return
+	}
+	f.ends.Store(&ends{container, remote})
+	n.e.awake()
+	// On a stack of its own: what dialling took of this one, an idle connection would hold as long as it lives.
+	go n.carry(f)
+}
+
+// carry relays a connection to its end.
+func (n *Network) carry(f *flow) {
+	e := f.ends.Load()
+	err := relay.Run(f.ctx, e.container, relay.Host(e.remote), &f.counters)
+	n.finish(f, err)
+}
+
+// finish counts a connection that has ended.
+func (n *Network) finish(f *flow, err error) {
+	switch {
+	case err == nil:
+		n.counters.completed.Add(1)
+	case f.ctx.Err() != nil:
+		n.counters.cut.Add(1)
+	default:
+		n.counters.broken.Add(1)
+	}
+	n.leave(f)
 }
 
 // forbids answers what a policy refuses. Linux gives a program EHOSTUNREACH over IPv4 and EACCES over IPv6, at once, as for a firewall
@@ -112,7 +147,10 @@ func (n *Network) enter(f *flow) bool {
 	return true
 }
 
+// leave ends what enter began.
 func (n *Network) leave(f *flow) {
+	f.cancel(nil)
+	n.e.limit.Give(n.name, f.src.Addr())
 	n.mu.Lock()
 	delete(n.flows, f)
 	n.mu.Unlock()
@@ -144,26 +182,6 @@ func (n *Network) reach(ctx context.Context, q asker, dst netip.AddrPort) *net.T
 		q.Unreachable(codes[o])
 	}
 	return nil
-}
-
-// join accepts the connection and relays it to its end.
-func (n *Network) join(ctx context.Context, q asker, f *flow, remote *net.TCPConn) {
-	container, err := q.accept(ctx)
-	if err != nil { // it gave up meanwhile, or is gone
-		n.counters.abandoned.Add(1)
-		_ = relay.Host(remote).Reset()
-		return
-	}
-	f.ends.Store(&ends{container, remote})
-	n.e.awake()
-	switch err := relay.Run(ctx, container, relay.Host(remote), &f.counters); {
-	case err == nil:
-		n.counters.completed.Add(1)
-	case ctx.Err() != nil:
-		n.counters.cut.Add(1)
-	default:
-		n.counters.broken.Add(1)
-	}
 }
 
 // Keepalive of the hosts' sockets: it is what finds a remote that is gone, and it keeps the entry of a NAT in between, whose lifetimes

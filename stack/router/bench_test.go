@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"net"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/stack/drop"
 	"github.com/weftnet/weft/stack/frame"
@@ -141,4 +144,66 @@ func memory() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+// BenchmarkKernel is a stream between a namespace's kernel and a socket of this host, through TAP, bridge and netstack. The clients' own
+// work in the kernel is in the figures.
+func BenchmarkKernel(b *testing.B) {
+	const n = 1 << 20
+	chunk := make([]byte, n)
+	for name, up := range map[string]bool{"up": true, "down": false} {
+		b.Run(name, func(b *testing.B) {
+			k := newKernel(b, false)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			must(b, err)
+			defer l.Close()
+			k.forward.tcp = func(ctx context.Context, q *router.Request) {
+				out, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					return
+				}
+				defer out.Close()
+				if in, err := q.Accept(ctx); err == nil {
+					if up {
+						_, _ = in.WriteTo(out)
+					} else {
+						_, _ = in.ReadFrom(out)
+					}
+					_ = in.Close()
+				}
+			}
+			client, err := k.dial("tcp", "192.0.2.9:80")
+			must(b, err)
+			defer client.Close()
+			far, err := l.Accept()
+			must(b, err)
+			defer far.Close()
+			from, to := net.Conn(far), client
+			if up {
+				from, to = client, far
+			}
+			b.SetBytes(n)
+			b.ResetTimer()
+			began := spent(b)
+			go func() {
+				for range b.N {
+					_, _ = from.Write(chunk)
+				}
+			}()
+			buf := make([]byte, n)
+			for range b.N {
+				if _, err := io.ReadFull(to, buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric((spent(b)-began)/float64(b.N)*1000, "cpu-s/GB")
+		})
+	}
+}
+
+// spent is this process's time on CPUs so far, in seconds.
+func spent(b *testing.B) float64 {
+	var u unix.Rusage
+	must(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }

@@ -1,12 +1,20 @@
 package member_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/agent/api"
 	"github.com/weftnet/weft/internal/lab"
@@ -281,4 +289,107 @@ func TestRefusedAttachmentLeavesNothing(t *testing.T) {
 		refused(t, err, "eth0")
 		a.lists("good", "c1")
 	})
+}
+
+// defaults lists a host's default routes of a family: gateway, interface, metric.
+func defaults(t testing.TB, h *lab.Host, family string) string {
+	t.Helper()
+	out, err := h.Command("ip", family, "-o", "route", "show", "default").Output()
+	lab.Must(t, err)
+	var all []string
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		get := func(key string) string {
+			if i := slices.Index(f, key); i >= 0 {
+				return f[i+1]
+			}
+			return "-"
+		}
+		all = append(all, get("via")+" "+get("dev")+" "+get("metric"))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+func TestContainerLeavesByItsFirstNetwork(t *testing.T) {
+	needsRoot(t)
+	t.Parallel()
+	a := newLAN(t).cluster("a")[0]
+	a.network(api.NetworkRequest{Name: "red", IPv6: true, Subnets: []api.Subnet{
+		{Prefix: netip.MustParsePrefix("10.1.0.0/24")}, {Prefix: netip.MustParsePrefix("fd00:1::/64")},
+	}})
+	a.network(api.NetworkRequest{Name: "blue", Subnets: subnet("10.2.0.0/24")})
+	a.network(api.NetworkRequest{Name: "green", Subnets: subnet("10.3.0.0/24")})
+	a.network(api.NetworkRequest{Name: "inner", Subnets: subnet("10.4.0.0/24"), Internal: true})
+	a.network(api.NetworkRequest{Name: "closed", Subnets: subnet("10.5.0.0/24"), Egress: "none"})
+	c := lab.T(t, "c")
+	a.containAt(c, "c", api.Attachment{Network: "inner"}, api.Attachment{Network: "closed"}, api.Attachment{Network: "red"},
+		api.Attachment{Network: "green", Interface: "side0"}, api.Attachment{Network: "blue"})
+	const others = "10.2.0.1 eth3 515, 10.3.0.1 side0 640"
+	expect := func(when, v4, v6 string) {
+		t.Helper()
+		if got := defaults(t, c, "-4"); got != v4 {
+			t.Errorf("%s: %s; expected %s", when, got, v4)
+		}
+		if got := defaults(t, c, "-6"); got != v6 {
+			t.Errorf("%s: %s; expected %s", when, got, v6)
+		}
+	}
+	expect("attached", "10.1.0.1 eth2 514, "+others, "fd00:1::1 eth2 1538")
+
+	// An agent of a version before takes up what has no such routes, and knows no metrics; another engine has made a route.
+	lab.Must(t, a.stop(unix.SIGKILL))
+	for _, family := range []string{"-4", "-6"} {
+		for defaults(t, c, family) != "" {
+			lab.Must(t, c.Command("ip", family, "route", "delete", "default").Run())
+		}
+	}
+	lab.Must(t, c.Command("ip", "route", "add", "default", "via", "10.2.0.77").Run())
+	file := filepath.Join(a.Dir, "endpoints.json")
+	b, err := os.ReadFile(file)
+	lab.Must(t, err)
+	old := regexp.MustCompile(`,\s*"metric": \d+|"metric": \d+,`).ReplaceAll(b, nil)
+	if bytes.Contains(old, []byte("metric")) || len(old) == len(b) {
+		t.Fatalf("the list is %s", b)
+	}
+	lab.Must(t, os.WriteFile(file, old, 0o600))
+	before := indices(t, c)
+	a.start()
+	a.eventually("all ports are up", func() error {
+		s, err := a.Status(t.Context())
+		if err == nil && s.Ports.Up != 5 {
+			err = errorf("%+v", s.Ports)
+		}
+		return err
+	})
+	expect("taken up", "10.1.0.1 eth2 514, "+others[:len("10.2.0.1 eth3 515")]+", 10.2.0.77 eth3 -"+others[len("10.2.0.1 eth3 515"):], "fd00:1::1 eth2 1538")
+	if after := indices(t, c); !maps.Equal(before, after) {
+		t.Errorf("interfaces %v became %v", before, after)
+	}
+	if out, err := c.Command("ip", "route", "get", "192.0.2.200").Output(); err != nil || !strings.Contains(string(out), "via 10.2.0.77") {
+		t.Errorf("it leaves by %s (%v); expected the way that another engine made", out, err)
+	}
+	lab.Must(t, c.Command("ip", "route", "delete", "default", "via", "10.2.0.77").Run())
+
+	lab.Must(t, a.DetachFrom(t.Context(), "c", "red"))
+	expect("off its first network", others, "")
+	if out, err := c.Command("ip", "route", "get", "192.0.2.200").Output(); err != nil || !strings.Contains(string(out), "via 10.2.0.1") {
+		t.Errorf("it leaves by %s (%v); expected the next", out, err)
+	}
+	delete(before, "eth2")
+	if after := indices(t, c); !maps.Equal(before, after) {
+		t.Errorf("off its first network, interfaces %v became %v", before, after)
+	}
+}
+
+// indices are a host's interfaces: one that is made anew has another.
+func indices(t testing.TB, h *lab.Host) map[string]int {
+	t.Helper()
+	links, err := h.Netlink().LinkList()
+	lab.Must(t, err)
+	all := make(map[string]int)
+	for _, link := range links {
+		all[link.Attrs().Name] = link.Attrs().Index
+	}
+	return all
 }

@@ -400,6 +400,11 @@ func TestServeEndsWithASocketThatKeepsFailing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := New(ServerConfig{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("enough"))
+		if err := s.Serve(ctx, "front", broken{}, nil); err != nil {
+			t.Fatalf("Serve, of a context that has ended: %v", err)
+		}
 		err := s.Serve(t.Context(), "front", broken{}, nil)
 		if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "network front") {
 			t.Fatalf("Serve: %v", err)

@@ -89,23 +89,22 @@ func (s *Server) SetZone(z *Zone) { s.zone.Store(z) }
 // closed, or one of the two fails. It closes both, and returns when all that it started has ended: with nil unless one has failed.
 func (s *Server) Serve(ctx context.Context, network string, pc net.PacketConn, l net.Listener) error {
 	v := &service{Server: s, network: network}
-	ctx, v.cancel = context.WithCancelCause(ctx)
-	defer v.cancel(nil)
-	unhook := context.AfterFunc(s.ctx, func() { v.cancel(nil) })
+	v.ctx, v.cancel = context.WithCancel(ctx)
+	defer v.cancel()
+	unhook := context.AfterFunc(s.ctx, v.cancel)
 	defer unhook()
-	if !s.enter() {
-		v.cancel(nil)
-	} else {
+	if s.enter() {
 		defer s.serves.Done()
+	} else {
+		v.cancel()
 	}
-	v.ctx = ctx
 	if pc != nil {
 		v.tasks.Go(v.datagrams(pc))
 	}
 	if l != nil {
 		v.tasks.Go(v.listener(l))
 	}
-	<-ctx.Done()
+	<-v.ctx.Done()
 	if pc != nil {
 		pc.Close() // what fails to close has failed before
 	}
@@ -113,8 +112,8 @@ func (s *Server) Serve(ctx context.Context, network string, pc net.PacketConn, l
 		l.Close()
 	}
 	v.tasks.Wait()
-	if err := context.Cause(ctx); err != context.Canceled && err != context.DeadlineExceeded {
-		return err
+	if err := v.failure.Load(); err != nil {
+		return *err
 	}
 	return nil
 }
@@ -144,7 +143,8 @@ type service struct {
 	*Server
 	network string
 	ctx     context.Context
-	cancel  context.CancelCauseFunc
+	cancel  context.CancelFunc
+	failure atomic.Pointer[error] // that ended it
 	tasks   sync.WaitGroup
 }
 

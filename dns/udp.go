@@ -88,7 +88,9 @@ func (v *service) pause(faults int, op string, err error) bool {
 		v.config.Log.Warn("dns: a socket fails", "network", v.network, "op", op, "err", err)
 	}
 	if faults == maxFaults {
-		v.cancel(fmt.Errorf("dns: network %s: %s: %w", v.network, op, err))
+		err = fmt.Errorf("dns: network %s: %s: %w", v.network, op, err)
+		v.failure.CompareAndSwap(nil, &err)
+		v.cancel()
 		return false
 	}
 	t := time.NewTimer(faultPause)

@@ -73,7 +73,7 @@ func newNode(cfg *plan.Config, o Options) (*node, error) {
 	}
 	n.networks.Store(&map[vxlan.VNI]*bridge.Network{})
 	debug.SetGCPercent(gcPercent)
-	runtime.GOMAXPROCS(runtime.NumCPU() + count) // the threads keep their Ps while they wait
+	runtime.GOMAXPROCS(runtime.NumCPU() + count + 1) // the threads, and that of datagrams from outside, keep their Ps while they wait
 	n.gateways, err = gateway.New(gateway.Config{
 		Dir: o.Dir, Servers: o.DNS, TTL: o.DNSTTL, Flows: o.EgressFlows, Closed: sockets(cfg, o), Host: func() []netip.Addr { return hostAddresses(cfg.Underlay.Address) }, Log: o.Log,
 	})

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrGone means that the process has ended, whatever has its PID now.
@@ -101,10 +103,23 @@ func read(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, fmt.Errorf("process: /proc/%d/stat: %w", pid, err)
 	}
-	if s.state == 'Z' || s.state == 'X' {
+	if (s.state == 'Z' || s.state == 'X') && ended(pid) {
 		return stat{}, ErrGone
 	}
 	return s, nil
+}
+
+// ended reports whether all threads of a process have ended. The first has for a moment, too, while another becomes another program and takes
+// its place (de_thread in the kernel's fs/exec.c).
+func ended(pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	polls := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(polls, 0)
+	return err == nil && n == 1
 }
 
 // parse reads the fields of /proc/PID/stat, numbered as in proc_pid_stat(5).

@@ -12,6 +12,11 @@ import (
 	"github.com/weftnet/weft/internal/lab"
 )
 
+func TestMain(m *testing.M) {
+	lab.Change()
+	os.Exit(m.Run())
+}
+
 func Example() {
 	p, err := process.Find(os.Getpid())
 	fmt.Println(err, p.Alive())
@@ -63,4 +68,22 @@ func TestExitStatusThatNobodyTakesIsNoProcess(t *testing.T) {
 	_, _ = out.Read(make([]byte, 1)) // its end
 	lab.Eventually(t, func() bool { _, err := process.Find(cmd.Process.Pid); return errors.Is(err, process.ErrGone) }, 10e9)
 	lab.Must(t, cmd.Wait())
+}
+
+func TestProcessThatBecomesAnotherProgramIsAlive(t *testing.T) {
+	cmd, changed := lab.Changeling(t, 100)
+	p, err := process.Find(cmd.Process.Pid)
+	lab.Must(t, err)
+	for looking := true; looking; {
+		select {
+		case <-changed:
+			looking = false
+		default:
+		}
+		if !p.Alive() {
+			t.Fatal("it counts as ended")
+		}
+	}
+	lab.Must(t, p.Signal(syscall.SIGKILL))
+	lab.Eventually(t, func() bool { return !p.Alive() }, 10e9)
 }

@@ -150,7 +150,8 @@ type Flow struct {
 	Protocol     uint8          `json:"protocol"`
 	Container    netip.AddrPort `json:"container"` // with its source port or echo id
 	Remote       netip.AddrPort `json:"remote"`    // port 0 for echo requests
-	State        string         `json:"state"`     // dialling, established or closing; of datagrams one-way or answered
+	Local        netip.AddrPort `json:"local"`     // this host's end, whose address is unspecified for datagrams; none while it is dialed
+	State        string         `json:"state"`     // dialing, established or closing; of datagrams unreplied or replied
 	Age          time.Duration  `json:"age"`
 	Idle         time.Duration  `json:"idle"`
 	Up           uint64         `json:"up"` // bytes from the container
@@ -173,11 +174,11 @@ func (e *Egress) Flows() []Flow {
 	}
 	for _, d := range e.datagrams.Flows() {
 		f := Flow{
-			Network: d.Network, Protocol: d.Proto, Container: d.Container, Remote: d.Remote, State: "one-way",
+			Network: d.Network, Protocol: d.Proto, Container: d.Container, Remote: d.Remote, Local: d.Local, State: "unreplied",
 			Age: d.Age, Idle: d.Idle, Up: d.TxBytes, Down: d.RxBytes,
 		}
 		if d.RxPackets > 0 {
-			f.State = "answered"
+			f.State = "replied"
 		}
 		flows = append(flows, f)
 	}

@@ -380,7 +380,7 @@ func TestADialEndsWithItsContainer(t *testing.T) {
 			a := newAsk()
 			ended := w.serve(ctx, a, client, server)
 			<-dialling
-			if f := w.e.Flows(); len(f) != 1 || f[0].State != "dialling" {
+			if f := w.e.Flows(); len(f) != 1 || f[0].State != "dialing" {
 				t.Errorf("listed is %+v", f)
 			}
 			end(w, cancel)

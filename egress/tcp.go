@@ -284,13 +284,16 @@ func (f *flow) broken() bool {
 
 // list is what is told of a flow.
 func (f *flow) list(network string) Flow {
-	l := Flow{Network: network, Protocol: frame.ProtoTCP, Container: f.src, Remote: f.dst, State: "dialling", Age: time.Since(f.since)}
+	l := Flow{Network: network, Protocol: frame.ProtoTCP, Container: f.src, Remote: f.dst, State: "dialing", Age: time.Since(f.since)}
 	e := f.ends.Load()
 	if e == nil {
 		l.Idle = l.Age
 		return l
 	}
 	l.Up, l.Down = f.counters.Bytes()
+	if a, ok := e.remote.LocalAddr().(*net.TCPAddr); ok {
+		l.Local = a.AddrPort()
+	}
 	in := e.container.Info()
 	l.ContainerRTT, l.State = in.RTT, "closing"
 	if out, err := relay.Inspect(e.remote); err == nil {

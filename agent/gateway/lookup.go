@@ -132,18 +132,15 @@ func names(r *dns.Record) []string {
 	return all
 }
 
-var (
-	protocols = map[uint8]string{frame.ProtoTCP: "tcp", frame.ProtoUDP: "udp", frame.ProtoICMP: "icmp", frame.ProtoICMPv6: "ipv6-icmp"}
-	states    = map[string]string{"dialling": "dialing", "one-way": "unreplied", "answered": "replied"}
-)
+var protocols = map[uint8]string{frame.ProtoTCP: "tcp", frame.ProtoUDP: "udp", frame.ProtoICMP: "icmp", frame.ProtoICMPv6: "ipv6-icmp"}
 
 // Flows lists what containers have going on beyond their networks (api.Outside).
 func (s *Set) Flows(context.Context) ([]api.OutsideFlow, error) {
 	p, now, all := s.planned(), time.Now(), []api.OutsideFlow{}
 	for _, f := range s.egress.Flows() {
 		all = append(all, api.OutsideFlow{
-			Network: f.Network, Container: owner(p, f.Network, f.Container.Addr()), Protocol: protocols[f.Protocol], State: cmp.Or(states[f.State], f.State),
-			Source: f.Container, Target: f.Remote, Started: now.Add(-f.Age), Idle: f.Idle, Sent: f.Up, Received: f.Down,
+			Network: f.Network, Container: owner(p, f.Network, f.Container.Addr()), Protocol: protocols[f.Protocol], State: f.State,
+			Source: f.Container, Target: f.Remote, Outer: f.Local, Started: now.Add(-f.Age), Idle: f.Idle, Sent: f.Up, Received: f.Down,
 		})
 	}
 	return all, nil

@@ -3,6 +3,8 @@ package datagram
 import (
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Flow is what one container sends from one port, or with one echo id, to one remote.
@@ -11,6 +13,7 @@ type Flow struct {
 	Proto              uint8          // frame.ProtoUDP, ProtoICMP or ProtoICMPv6
 	Container          netip.AddrPort // with its source port or echo id
 	Remote             netip.AddrPort // as the container knows it; port 0 for echo requests
+	Local              netip.AddrPort // the socket on this host, which is on all its addresses
 	TxPackets, TxBytes uint64         // from the container
 	RxPackets, RxBytes uint64         // to it
 	Age, Idle, Timeout time.Duration
@@ -21,9 +24,12 @@ func (t *Table) Flows() (all []Flow) {
 	now := t.clock()
 	for i := range t.shards {
 		for _, m := range t.shards[i].list() {
+			local := m.local()
 			m.mu.Lock()
 			for _, r := range m.remotes {
-				all = append(all, r.flow(now))
+				f := r.flow(now)
+				f.Local = local
+				all = append(all, f)
 			}
 			m.mu.Unlock()
 		}
@@ -37,6 +43,26 @@ func (r *remote) flow(now int64) Flow {
 		TxPackets: r.txPackets.Load(), TxBytes: r.txBytes.Load(), RxPackets: r.rxPackets.Load(), RxBytes: r.rxBytes.Load(),
 		Age: time.Duration(now - r.born), Idle: time.Duration(max(now-max(r.sent.Load(), r.got.Load()), 0)), Timeout: r.timeout(),
 	}
+}
+
+// local returns where the mapping's socket is on this host, the zero AddrPort if it is closed.
+func (m *mapping) local() netip.AddrPort {
+	m.out.Lock()
+	defer m.out.Unlock()
+	if m.closed {
+		return netip.AddrPort{}
+	}
+	name, err := unix.Getsockname(m.sock)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	switch a := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	}
+	return netip.AddrPort{}
 }
 
 // container returns the container's address with the port or echo id.

@@ -29,7 +29,9 @@ func (s *sinkhole) Send(netip.Addr, *frame.Offload, [][]byte) drop.Reason {
 func (w *raw) opened(t testing.TB, conns <-chan *router.Conn, p uint16) (c *router.Conn, next32 uint32) {
 	src, dst := port(inside4, p), port(outside4, 80)
 	w.receive(tcp(src, dst, syn, 1, 0, nil))
-	at := binary.BigEndian.Uint32(w.one()[24:]) + 1
+	at := binary.BigEndian.Uint32(w.await(func(b []byte) bool { // and not what others are sent again
+		return b[33] == syn|ack && binary.BigEndian.Uint16(b[22:]) == p
+	})[24:]) + 1
 	w.receive(tcp(src, dst, ack, 2, at, nil))
 	return next(t, conns), at
 }

@@ -327,10 +327,12 @@ func (c *Conn) end(how func()) (err error) {
 		return nil // nobody knows what locks are held in there
 	}
 	defer c.router.catchError(&err)
-	patience := tcpip.TCPUserTimeoutOption(lingering)
+	patience := tcpip.TCPUserTimeoutOption(takeAll)
 	_ = c.ep.SetSockOpt(&patience)
 	how()
+	c.router.lingering.add(c)
 	c.ep.Close()
+	c.router.lingering.trim(c.remote.Addr())
 	return nil
 }
 

@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/weftnet/weft/stack/drop"
 	"github.com/weftnet/weft/stack/frame"
-	"github.com/weftnet/weft/stack/router"
 )
 
 // fragment is the part of a packet's payload from offset from to to, in a packet of its own.
@@ -154,38 +150,4 @@ func TestFragmentsThatContradictEachOtherMakeNothing(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestWhatIsIncompleteIsBoundedAndForgotten(t *testing.T) {
-	b := func(src netip.Addr) []byte { return udp(port(src, 9), port(outside4, 53), random(3000)) }
-	synctest.Test(t, func(t *testing.T) {
-		g := router.NewGatherer()
-		defer g.Close()
-		add := func(src netip.Addr, id uint32) {
-			f := framed(fragment(b(src), id, 0, 1400))
-			f.Parse()
-			if reason := g.Add(f); reason != drop.None {
-				t.Fatal(reason)
-			}
-		}
-		for id := range uint32(100) {
-			add(inside4, id)
-		}
-		if s := g.Stats(); s.Open != router.MaxGatheredFrom || s.Crowded != 100-router.MaxGatheredFrom {
-			t.Errorf("of one container's: %+v", s)
-		}
-		for i := range byte(20) {
-			for id := range uint32(10) {
-				add(netip.AddrFrom4([4]byte{10, 0, 0, 20 + i}), id)
-			}
-		}
-		if s := g.Stats(); s.Open != router.MaxGathered {
-			t.Errorf("of all: %+v, want %d open", s, router.MaxGathered)
-		}
-		time.Sleep(router.GatherTimeout + time.Second)
-		synctest.Wait()
-		if s := g.Stats(); s.Open != 0 || s.TimedOut != router.MaxGathered {
-			t.Errorf("in the end: %+v, want all timed out", s)
-		}
-	})
 }

@@ -22,11 +22,11 @@ const nic tcpip.NICID = 1
 // What was measured, or follows from the peers' being containers of this node.
 const (
 	minBuffer     = 4 << 10
-	defaultBuffer = 256 << 10
+	defaultBuffer = 128 << 10 // more is no faster, and what a remote does not take waits in it
 	maxBuffer     = 8 << 20
-	timeWait      = 3 * time.Second  // nobody's old segments wander about between a TAP and us
+	timeWait      = 2 * time.Second  // nobody's old segments wander about between a TAP and us
 	finWait       = 30 * time.Second // for the FIN of a peer, after Close
-	lingering     = 60 * time.Second // for a peer that takes nothing, after Close
+	takeAll       = 60 * time.Second // for a peer that takes nothing, after Close
 	synRetries    = 3                // 15 s in all
 	udpBuffer     = 1 << 20
 )

@@ -18,13 +18,13 @@ type raw struct {
 	t      testing.TB
 	router *router.Router
 
-	mu     sync.Mutex
-	got    [][]byte // IP packets, checksums paid
-	absent bool     // nobody has the address
+	mu   sync.Mutex
+	got  [][]byte // IP packets, checksums paid
+	came chan struct{}
 }
 
 func newRaw(t testing.TB) *raw {
-	w := &raw{forward: &forward{}, t: t}
+	w := &raw{forward: &forward{}, t: t, came: make(chan struct{}, 1)}
 	w.router = start(t, config(w, w.forward))
 	return w
 }
@@ -33,7 +33,7 @@ func newRaw(t testing.TB) *raw {
 func (w *raw) Send(to netip.Addr, o *frame.Offload, parts [][]byte) drop.Reason {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.absent || to != inside4 && to != inside6 {
+	if to != inside4 && to != inside6 {
 		return drop.NoRoute
 	}
 	b := make([]byte, frame.Headroom)
@@ -58,6 +58,10 @@ func (w *raw) Send(to netip.Addr, o *frame.Offload, parts [][]byte) drop.Reason 
 		w.t.Errorf("a checksum is wrong: % x", b)
 	}
 	w.got = append(w.got, slices.Clone(f.Bytes()[f.L3:f.End]))
+	select {
+	case w.came <- struct{}{}:
+	default:
+	}
 	return drop.None
 }
 
@@ -73,12 +77,28 @@ func (w *raw) sent() [][]byte {
 // one returns the one packet that the container is sent.
 func (w *raw) one() []byte {
 	w.t.Helper()
-	var got [][]byte
-	eventually(w.t, "the container is sent a packet", func() bool { got = append(got, w.sent()...); return len(got) > 0 })
+	got := w.sent()
+	for len(got) == 0 {
+		next(w.t, w.came)
+		got = w.sent()
+	}
 	if len(got) != 1 {
 		w.t.Fatalf("the container was sent %d packets, want one", len(got))
 	}
 	return got[0]
+}
+
+// await returns the packet that the container is to be sent, and forgets the others.
+func (w *raw) await(is func(b []byte) bool) []byte {
+	w.t.Helper()
+	for {
+		for _, b := range w.sent() {
+			if is(b) {
+				return b
+			}
+		}
+		next(w.t, w.came)
+	}
 }
 
 // receive hands the router an IP packet in a frame.

@@ -213,12 +213,12 @@ func (r *Router) elsewhere(f *frame.Frame) drop.Reason {
 
 // gather puts a fragment to the others, and takes the packet that they make.
 func (r *Router) gather(f *frame.Frame) drop.Reason {
-	whole, reason := r.fragments.add(f)
+	whole, reason := r.fragments.Add(f)
 	if whole == nil {
 		return reason
 	}
-	defer r.fragments.release(whole)
-	return r.receive(&whole.frame)
+	defer r.fragments.Release(whole)
+	return r.receive(&whole.Frame)
 }
 
 // inject gives netstack a packet.

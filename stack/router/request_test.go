@@ -75,12 +75,8 @@ func TestPortsOfAConnectionInTimeWaitOpenAnotherAtOnce(t *testing.T) {
 	src, dst := port(inside4, 999), port(outside4, 80)
 	for seq := uint32(1000); seq < 4000; seq += 1000 {
 		w.receive(tcp(src, dst, syn, seq, 0, nil))
-		got := w.sent() // the old connection's reset, which a kernel that has sent a SYN ignores, and the answer
-		eventually(t, "the SYN is answered", func() bool {
-			got = append(got, w.sent()...)
-			return len(got) > 0 && got[len(got)-1][33]&rst == 0
-		})
-		b := got[len(got)-1][20:]
+		// The old connection's reset comes first, which a kernel that has sent a SYN ignores.
+		b := w.await(func(b []byte) bool { return b[33]&syn != 0 })[20:]
 		if b[13] != syn|ack {
 			t.Fatalf("a SYN was answered with flags %b, want SYN-ACK", b[13])
 		}
@@ -95,5 +91,24 @@ func TestPortsOfAConnectionInTimeWaitOpenAnotherAtOnce(t *testing.T) {
 		if b := w.one()[20:]; b[13] != ack {
 			t.Fatalf("a FIN was answered with flags %b", b[13])
 		}
+	}
+}
+
+func TestConnectionsThatAContainerNeverClosesAreBounded(t *testing.T) {
+	w := newRaw(t)
+	conns := w.accepting()
+	const more = 100
+	for i := range router.MaxLingering + more {
+		c, _ := w.opened(t, conns, uint16(i+1))
+		must(t, c.Close())
+		w.sent()
+	}
+	eventually(t, "the oldest are gone", func() bool { return w.router.Stats().TCP.Lingering == router.MaxLingering })
+	if n := w.router.Stats().TCP.Resets; n != more {
+		t.Errorf("%d were reset, want %d", n, more)
+	}
+	must(t, w.router.Close())
+	if n := w.router.Stats().TCP.Lingering; n != 0 {
+		t.Errorf("%d outlive Close", n)
 	}
 }

@@ -23,6 +23,7 @@
 package router
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ import (
 	"github.com/weftnet/weft/stack/drop"
 	"github.com/weftnet/weft/stack/frame"
 	"github.com/weftnet/weft/stack/packet"
+	"github.com/weftnet/weft/stack/router/fragment"
 )
 
 // Link is where a router sends: a bridge.Network.
@@ -97,7 +99,8 @@ type Router struct {
 	forwarder *tcp.Forwarder
 	requests  requests
 	dials     dials
-	fragments *fragments
+	lingering lingering
+	fragments *fragment.Table
 	limit     *packet.Limiter
 	scratch   sync.Pool // of *scratch
 
@@ -131,7 +134,8 @@ func New(c Config) (*Router, error) {
 	r.scratch.New = func() any { return new(scratch) }
 	r.requests.open = make(map[stack.TransportEndpointID]*Request)
 	r.requests.from = make(map[netip.Addr]int)
-	r.fragments = newFragments()
+	r.lingering.of = make(map[netip.Addr]*list.List)
+	r.fragments = fragment.New()
 	r.link = &link{router: r, mtu: uint32(c.MTU)}
 	var err error
 	pprof.Do(context.Background(), pprof.Labels("network", c.Network), func(context.Context) {
@@ -171,7 +175,7 @@ func (r *Router) Close() error {
 // left.
 func (r *Router) tear() {
 	defer close(r.torn)
-	r.fragments.close()
+	r.fragments.Close()
 	r.requests.close()
 	r.guarded(r.stack.Close)
 	ended := make(chan struct{})
@@ -230,7 +234,7 @@ func (r *Router) own(a netip.Addr) bool {
 // Stats says what a router has done.
 type Stats struct {
 	Drops     map[string]uint64 // what was refused on its own account, by reason; what Receive returns is counted at the port
-	Fragments FragmentStats
+	Fragments fragment.Stats
 	TCP       TCPStats
 }
 
@@ -238,6 +242,7 @@ type Stats struct {
 type TCPStats struct {
 	Opening     uint64 // requests that nobody has answered yet
 	Established uint64 // open now
+	Lingering   uint64 // closed here, but not yet by the container, or closed seconds ago
 	Accepted    uint64
 	Dialled     uint64
 	Ignored     uint64 // requests beyond what a container, or all, may have open
@@ -252,9 +257,9 @@ func (r *Router) Stats() Stats {
 	t := r.stack.Stats().TCP
 	return Stats{
 		Drops:     r.drops.Snapshot(),
-		Fragments: r.fragments.stats(),
+		Fragments: r.fragments.Stats(),
 		TCP: TCPStats{
-			Opening: uint64(r.requests.count()), Established: t.CurrentEstablished.Value(),
+			Opening: uint64(r.requests.count()), Established: t.CurrentEstablished.Value(), Lingering: uint64(r.lingering.count()),
 			Accepted: r.accepted.Load(), Dialled: r.dialled.Load(), Ignored: r.ignored.Load(),
 			Failed: t.FailedConnectionAttempts.Value(), Resets: t.ResetsSent.Value(),
 			Retransmits: t.Retransmits.Value(), Timeouts: t.EstablishedTimedout.Value(),

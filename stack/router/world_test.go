@@ -42,11 +42,10 @@ type wire struct {
 	closed bool
 	done   chan struct{}
 	super  int // superframes
-	counts map[drop.Reason]int
 }
 
 func newWire(t testing.TB, knows func(netip.Addr) bool) *wire {
-	w := &wire{t: t, knows: knows, done: make(chan struct{}), counts: make(map[drop.Reason]int)}
+	w := &wire{t: t, knows: knows, done: make(chan struct{})}
 	w.more = sync.NewCond(&w.mu)
 	return w
 }
@@ -80,10 +79,7 @@ func (w *wire) run() {
 		if w.take == nil {
 			continue
 		}
-		reason := w.take(&f)
-		w.mu.Lock()
-		w.counts[reason]++
-		w.mu.Unlock()
+		w.take(&f)
 	}
 }
 
@@ -160,12 +156,6 @@ func (w *wire) superframes() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.super
-}
-
-func (w *wire) dropped(reason drop.Reason) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.counts[reason]
 }
 
 // forward is a Forward made of functions.

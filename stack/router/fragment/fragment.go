@@ -1,4 +1,11 @@
-package router
+// Package fragment puts IP packets together that come in pieces (RFC 791 §3.2, RFC 815, RFC 8200 §4.5), within bounds of memory and time.
+//
+//	a Packet    room        IP header of the first piece    payload, each piece at its offset
+//	            ├──────────┼───────────────────────────────┼──────────┬···········┬──────────┤
+//	                                                       │ 0..1480  │   hole    │ 2960..   │
+//
+// Pieces that overlap make the whole packet void, over IPv4 too (RFC 5722, and so Linux); one that comes twice does no harm.
+package fragment
 
 import (
 	"encoding/binary"
@@ -11,19 +18,23 @@ import (
 	"github.com/weftnet/weft/stack/frame"
 )
 
-// Bounds on packets in pieces, each of which holds 64 KiB.
+// Bounds on packets that are incomplete. Each holds 64 KiB.
 const (
-	maxGathered      = 64 // in a network: 4 MiB
-	maxGatheredFrom  = 16 // from one container
-	maxPieces        = 256
-	gatherTimeout    = 30 * time.Second // as Linux (net.ipv4.ipfrag_time)
+	Max     = 64               // in a table: 4 MiB
+	MaxFrom = 16               // of one sender
+	Timeout = 30 * time.Second // as Linux (net.ipv4.ipfrag_time)
+
+	maxPieces = 256
+)
+
+const (
 	fragHeader       = 8
 	nextFragment     = 44
 	ipv4Len, ipv6Len = 20, 40
 )
 
-// FragmentStats count packets that came in pieces.
-type FragmentStats struct {
+// Stats count packets that came in pieces.
+type Stats struct {
 	Open       uint64 // incomplete now
 	Whole      uint64
 	TimedOut   uint64 // never complete
@@ -31,31 +42,29 @@ type FragmentStats struct {
 	Crowded    uint64 // forgotten, because the same container, or the network, had too many
 }
 
-// fragments puts packets together (RFC 815, RFC 8200 §4.5). Pieces that overlap make the whole packet void, over IPv4 too, as in Linux.
-//
-//	room        IP header of the first piece    payload, each piece at its offset
-//	├──────────┼───────────────────────────────┼──────────┬···········┬──────────┤
-//	                                           │ 0..1480  │   hole    │ 2960..   │
-type fragments struct {
+// Table holds the packets that are incomplete. Its methods may be called from any goroutine.
+type Table struct {
 	mu     sync.Mutex
-	open   map[fragmentKey]*assembly
+	open   map[key]*Packet
 	from   map[netip.Addr]int
-	order  []*assembly // by age
+	order  []*Packet // by age
 	timer  *time.Timer
 	closed bool
-	count  FragmentStats
+	count  Stats
 	pool   sync.Pool
 }
 
-type fragmentKey struct {
+type key struct {
 	src, dst netip.Addr
 	id       uint32
 	proto    uint8 // IPv4 only (RFC 791 §3.2); an IPv6 packet is told by its identification alone
 }
 
-// assembly is one packet in pieces.
-type assembly struct {
-	key    fragmentKey
+// Packet is one in pieces, and in the end a whole one.
+type Packet struct {
+	Frame frame.Frame // set and parsed when it is whole
+
+	key    key
 	since  time.Time
 	pieces []span // sorted, disjoint
 	have   int
@@ -63,26 +72,26 @@ type assembly struct {
 	header int // length of the IP header; 0 until the first piece has come
 	proto  uint8
 	hops   uint8 // the lowest of the pieces
-	frame  frame.Frame
 	buf    [payloadAt + 65536]byte
 }
 
 // span is a range of the payload.
 type span struct{ from, to int }
 
-// payloadAt is where the payload of an assembly starts: behind the longest header.
+// payloadAt is where the payload of a packet starts: behind the longest header.
 const payloadAt = frame.Headroom + 14 + 60
 
-func newFragments() *fragments {
-	return &fragments{
-		open: make(map[fragmentKey]*assembly), from: make(map[netip.Addr]int),
-		pool: sync.Pool{New: func() any { return new(assembly) }},
+// New returns an empty table.
+func New() *Table {
+	return &Table{
+		open: make(map[key]*Packet), from: make(map[netip.Addr]int),
+		pool: sync.Pool{New: func() any { return new(Packet) }},
 	}
 }
 
 // piece is what a fragment says of itself.
 type piece struct {
-	key    fragmentKey
+	key    key
 	offset int
 	more   bool
 	hops   uint8
@@ -94,7 +103,7 @@ type piece struct {
 // read takes a fragment apart.
 func (p *piece) read(f *frame.Frame) drop.Reason {
 	ip := f.Bytes()[f.L3:f.End]
-	p.key = fragmentKey{src: f.SrcAddr(), dst: f.DstAddr()}
+	p.key = key{src: f.SrcAddr(), dst: f.DstAddr()}
 	bad := drop.BadIPv4
 	if f.Ether == frame.EtherIPv4 {
 		n := int(ip[0]&15) * 4
@@ -126,120 +135,122 @@ func (p *piece) read(f *frame.Frame) drop.Reason {
 	return drop.None
 }
 
-// add takes a fragment. It returns the packet when it was the last that was missing; that is the caller's until it releases it.
-func (g *fragments) add(f *frame.Frame) (*assembly, drop.Reason) {
+// Add takes a parsed frame that is a fragment. It returns the packet when it was the last that was missing; that is the caller's until it releases it.
+func (t *Table) Add(f *frame.Frame) (*Packet, drop.Reason) {
 	var p piece
 	if reason := p.read(f); reason != drop.None {
 		return nil, reason
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
 		return nil, drop.NoRouter
 	}
-	a := g.open[p.key]
+	a := t.open[p.key]
 	if a == nil {
-		a = g.begin(p.key)
+		a = t.begin(p.key)
 	}
 	if reason := a.put(&p); reason != drop.None {
-		g.count.Overlapped++
-		g.forget(a)
-		g.pool.Put(a)
+		t.count.Overlapped++
+		t.forget(a)
+		t.pool.Put(a)
 		return nil, reason
 	}
 	if a.total == 0 || a.have < a.total {
 		return nil, drop.None
 	}
-	g.forget(a)
+	t.forget(a)
 	reason := a.finish()
 	if reason != drop.None {
-		g.pool.Put(a)
+		t.pool.Put(a)
 		return nil, reason
 	}
-	g.count.Whole++
+	t.count.Whole++
 	return a, drop.None
 }
 
-// begin makes an assembly, at the cost of the container's oldest, or of the oldest of all, where there are too many.
-func (g *fragments) begin(key fragmentKey) *assembly {
+// begin makes a packet, at the cost of the container's oldest, or of the oldest of all, where there are too many.
+func (t *Table) begin(k key) *Packet {
 	crowd := func(mine bool) {
-		i := slices.IndexFunc(g.order, func(a *assembly) bool { return !mine || a.key.src == key.src })
-		old := g.order[i]
-		g.count.Crowded++
-		g.forget(old)
-		g.pool.Put(old)
+		i := slices.IndexFunc(t.order, func(a *Packet) bool { return !mine || a.key.src == k.src })
+		old := t.order[i]
+		t.count.Crowded++
+		t.forget(old)
+		t.pool.Put(old)
 	}
-	if g.from[key.src] >= maxGatheredFrom {
+	if t.from[k.src] >= MaxFrom {
 		crowd(true)
-	} else if len(g.order) >= maxGathered {
+	} else if len(t.order) >= Max {
 		crowd(false)
 	}
-	a := g.pool.Get().(*assembly)
-	a.key, a.since = key, time.Now()
+	a := t.pool.Get().(*Packet)
+	a.key, a.since = k, time.Now()
 	a.pieces, a.have, a.total, a.header, a.hops = a.pieces[:0], 0, 0, 0, 255
-	g.open[key] = a
-	g.from[key.src]++
-	g.order = append(g.order, a)
-	if len(g.order) == 1 {
-		g.timer = time.AfterFunc(gatherTimeout, g.expire)
+	t.open[k] = a
+	t.from[k.src]++
+	t.order = append(t.order, a)
+	if len(t.order) == 1 {
+		t.timer = time.AfterFunc(Timeout, t.expire)
 	}
 	return a
 }
 
 // forget takes a out of the tables.
-func (g *fragments) forget(a *assembly) {
-	delete(g.open, a.key)
-	if g.from[a.key.src]--; g.from[a.key.src] == 0 {
-		delete(g.from, a.key.src)
+func (t *Table) forget(a *Packet) {
+	delete(t.open, a.key)
+	if t.from[a.key.src]--; t.from[a.key.src] == 0 {
+		delete(t.from, a.key.src)
 	}
-	i := slices.Index(g.order, a)
-	g.order = slices.Delete(g.order, i, i+1)
-	if len(g.order) == 0 {
-		g.timer.Stop()
+	i := slices.Index(t.order, a)
+	t.order = slices.Delete(t.order, i, i+1)
+	if len(t.order) == 0 {
+		t.timer.Stop()
 	}
 }
 
-// expire forgets what has been incomplete for too long.
-func (g *fragments) expire() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for len(g.order) > 0 && !g.closed {
-		a := g.order[0]
-		if left := gatherTimeout - time.Since(a.since); left > 0 {
-			g.timer = time.AfterFunc(left, g.expire)
+// expire forgets what has been incomplete for too lont.
+func (t *Table) expire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.order) > 0 && !t.closed {
+		a := t.order[0]
+		if left := Timeout - time.Since(a.since); left > 0 {
+			t.timer = time.AfterFunc(left, t.expire)
 			return
 		}
-		g.count.TimedOut++
-		g.forget(a)
-		g.pool.Put(a)
+		t.count.TimedOut++
+		t.forget(a)
+		t.pool.Put(a)
 	}
 }
 
-// release ends the caller's use of a whole packet.
-func (g *fragments) release(a *assembly) { g.pool.Put(a) }
+// Release ends the caller's use of a whole packet.
+func (t *Table) Release(a *Packet) { t.pool.Put(a) }
 
-func (g *fragments) close() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed = true
-	if g.timer != nil {
-		g.timer.Stop()
+// Close forgets all, and takes nothing any more.
+func (t *Table) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	if t.timer != nil {
+		t.timer.Stop()
 	}
-	clear(g.open)
-	clear(g.from)
-	g.order = nil
+	clear(t.open)
+	clear(t.from)
+	t.order = nil
 }
 
-func (g *fragments) stats() FragmentStats {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	c := g.count
-	c.Open = uint64(len(g.order))
+// Stats returns what has happened so far.
+func (t *Table) Stats() Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.count
+	c.Open = uint64(len(t.order))
 	return c
 }
 
 // put adds a piece. A piece that is there already does no harm; any other overlap does.
-func (a *assembly) put(p *piece) drop.Reason {
+func (a *Packet) put(p *piece) drop.Reason {
 	bad := drop.BadIPv4
 	if a.key.src.Is6() {
 		bad = drop.BadIPv6
@@ -274,8 +285,8 @@ func (a *assembly) put(p *piece) drop.Reason {
 	return drop.None
 }
 
-// finish makes a frame of an assembly that has all its pieces.
-func (a *assembly) finish() drop.Reason {
+// finish makes a frame of a packet that has all its pieces.
+func (a *Packet) finish() drop.Reason {
 	ip := a.buf[payloadAt-a.header : payloadAt+a.total]
 	ether := uint16(frame.EtherIPv4)
 	if a.key.src.Is4() {
@@ -295,6 +306,6 @@ func (a *assembly) finish() drop.Reason {
 	head := payloadAt - a.header - 14
 	clear(a.buf[head : head+12])
 	binary.BigEndian.PutUint16(a.buf[head+12:], ether)
-	a.frame.Set(a.buf[:], head, 14+len(ip))
-	return a.frame.Parse()
+	a.Frame.Set(a.buf[:], head, 14+len(ip))
+	return a.Frame.Parse()
 }

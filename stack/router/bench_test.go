@@ -155,11 +155,10 @@ func BenchmarkKernel(b *testing.B) {
 	chunk := make([]byte, n)
 	for name, up := range map[string]bool{"up": true, "down": false} {
 		b.Run(name, func(b *testing.B) {
-			k := newKernel(b, false)
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			must(b, err)
 			defer l.Close()
-			k.forward.tcp = func(ctx context.Context, q *router.Request) {
+			k := newKernel(b, false, &forward{tcp: func(ctx context.Context, q *router.Request) {
 				out, err := net.Dial("tcp", l.Addr().String())
 				if err != nil {
 					return
@@ -173,7 +172,7 @@ func BenchmarkKernel(b *testing.B) {
 					}
 					_ = in.Close()
 				}
-			}
+			}})
 			client, err := k.dial("tcp", "192.0.2.9:80")
 			must(b, err)
 			defer client.Close()

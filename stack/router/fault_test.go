@@ -3,9 +3,11 @@ package router_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"testing"
 
@@ -84,6 +86,37 @@ func TestAPanicKillsTheRouterAndIsToldOnce(t *testing.T) {
 			default:
 			}
 		})
+	}
+}
+
+func TestCloseOfAFailedRouterDoesNotWaitForWhatHangsInIt(t *testing.T) {
+	w := newWorld(t)
+	running, release := make(chan struct{}), make(chan struct{})
+	w.forward.tcp = func(context.Context, *router.Request) {
+		close(running)
+		<-release
+	}
+	f := framed(tcp(port(inside4, 9), port(outside4, 80), syn, 1, 0, nil))
+	f.Parse()
+	w.router.Receive(nil, f)
+	next(t, running)
+	w.router.BreakTimer()
+	eventually(t, "the router is dead", func() bool { return w.router.Receive(nil, f) == drop.RouterFault })
+	if err := w.router.Close(); err == nil {
+		t.Error("Close hid that something hangs")
+	}
+	close(release)
+	eventually(t, "it has ended", func() bool { return w.router.Close() == nil })
+}
+
+func TestNetstacksGoroutinesTellWhichNetworkTheyAreOf(t *testing.T) {
+	newWorld(t)
+	var b strings.Builder
+	must(t, pprof.Lookup("goroutine").WriteTo(&b, 1))
+	for _, name := range []string{"net", "container"} {
+		if !strings.Contains(b.String(), fmt.Sprintf("# labels: {%q:%q}", "network", name)) {
+			t.Errorf("no goroutine is labelled with network %s", name)
+		}
 	}
 }
 

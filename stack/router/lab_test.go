@@ -18,7 +18,6 @@ import (
 	"github.com/weftnet/weft/internal/lab"
 	"github.com/weftnet/weft/stack/bridge"
 	"github.com/weftnet/weft/stack/capture"
-	"github.com/weftnet/weft/stack/drop"
 	"github.com/weftnet/weft/stack/frame"
 	"github.com/weftnet/weft/stack/loop"
 	"github.com/weftnet/weft/stack/packet"
@@ -29,17 +28,16 @@ import (
 
 // kernel is a container whose kernel is a real one: a namespace behind a TAP, a bridge, and a thread of the data path.
 type kernel struct {
-	*forward
 	*lab.Host
 	router *router.Router
 	port   *bridge.Port
 }
 
-func newKernel(t testing.TB, plain bool) *kernel {
+func newKernel(t testing.TB, plain bool, f *forward) *kernel {
 	if out, err := exec.Command("id", "-u").Output(); err != nil || strings.TrimSpace(string(out)) != "0" {
 		t.Skip("needs root to make namespaces")
 	}
-	k := &kernel{forward: &forward{}, Host: lab.T(t, "container")}
+	k := &kernel{Host: lab.T(t, "container")}
 	dev, err := tap.Open(tap.Config{
 		Namespace: k.Namespace(), Name: "eth0", MAC: 0x0242_0a00_0002, MTU: mtu, Plain: plain,
 		Addresses: []netip.Prefix{netip.PrefixFrom(inside4, 24), netip.PrefixFrom(inside6, 64)},
@@ -49,7 +47,7 @@ func newKernel(t testing.TB, plain bool) *kernel {
 	t.Cleanup(func() { _ = dev.Remove() })
 
 	net := bridge.NewNetwork("net", 1, capture.New())
-	k.router = start(t, config(net, k.forward))
+	k.router = start(t, config(net, f))
 	c := bridge.PortConfig{Name: "container", Plain: dev.Mode() == tap.Plain}
 	if caps := dev.Caps(); dev.Mode() == tap.Offloaded && caps.TSO4 && caps.TSO6 {
 		c.Joins = frame.JoinTCP4 | frame.JoinTCP6
@@ -100,7 +98,7 @@ func (k *kernel) dial(network, to string) (c net.Conn, err error) {
 }
 
 // echoes has every connection continue in a kernel connection of this host, whose other end says again what it is told.
-func (k *kernel) echoes(t testing.TB) {
+func echoes(t testing.TB) *forward {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
@@ -117,7 +115,7 @@ func (k *kernel) echoes(t testing.TB) {
 			}()
 		}
 	}()
-	k.forward.tcp = func(ctx context.Context, q *router.Request) {
+	return &forward{tcp: func(ctx context.Context, q *router.Request) {
 		out, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			q.Refuse()
@@ -137,14 +135,13 @@ func (k *kernel) echoes(t testing.TB) {
 		_, _ = in.ReadFrom(out)
 		_ = in.CloseWrite()
 		up.Wait()
-	}
+	}}
 }
 
 func TestAKernelsStreamsPassTheRouterWhole(t *testing.T) {
 	for name, plain := range map[string]bool{"with offloads": false, "without": true} {
 		t.Run(name, func(t *testing.T) {
-			k := newKernel(t, plain)
-			k.echoes(t)
+			k := newKernel(t, plain, echoes(t))
 			size := 100 << 20
 			if plain {
 				size = 10 << 20
@@ -173,7 +170,8 @@ func TestAKernelsStreamsPassTheRouterWhole(t *testing.T) {
 }
 
 func TestAKernelHearsWhyThereIsNoConnection(t *testing.T) {
-	k := newKernel(t, false)
+	answers := make(chan func(q *router.Request), 1)
+	k := newKernel(t, false, &forward{tcp: func(_ context.Context, q *router.Request) { (<-answers)(q) }})
 	for name, c := range map[string]struct {
 		answer func(q *router.Request)
 		want   error
@@ -182,8 +180,8 @@ func TestAKernelHearsWhyThereIsNoConnection(t *testing.T) {
 		"unreachable": {func(q *router.Request) { q.Unreachable(packet.HostUnreachable) }, syscall.EHOSTUNREACH},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k.forward.tcp = func(_ context.Context, q *router.Request) { c.answer(q) }
 			for _, to := range []string{"192.0.2.9:80", "[2001:db8::9]:80"} {
+				answers <- c.answer
 				began := time.Now()
 				if _, err := k.dial("tcp", to); !errors.Is(err, c.want) {
 					t.Errorf("connecting to %s gave %v, want %v", to, err, c.want)
@@ -198,8 +196,7 @@ func TestAKernelHearsWhyThereIsNoConnection(t *testing.T) {
 }
 
 func TestAKernelsDatagramsToTheGateway(t *testing.T) {
-	k := newKernel(t, false)
-	k.forward.datagram = func(*frame.Frame) drop.Reason { return drop.NotForwarded }
+	k := newKernel(t, false, &forward{})
 	server, err := k.router.ListenUDP(port(gateway4, 53))
 	must(t, err)
 	defer server.Close()
@@ -243,7 +240,7 @@ func TestPingAndTracerouteSeeTheGateway(t *testing.T) {
 	if _, err := exec.LookPath("ping"); err != nil {
 		t.Skip("needs ping")
 	}
-	k := newKernel(t, false)
+	k := newKernel(t, false, &forward{})
 	for _, a := range []netip.Addr{gateway4, gateway6} {
 		for _, size := range []string{"56", "4000"} {
 			if out, err := k.Command("ping", "-n", "-c", "1", "-W", "10", "-s", size, a.String()).CombinedOutput(); err != nil {

@@ -73,12 +73,14 @@ func newNode(cfg *plan.Config, o Options) (*node, error) {
 	}
 	n.networks.Store(&map[vxlan.VNI]*bridge.Network{})
 	debug.SetGCPercent(gcPercent)
-	runtime.GOMAXPROCS(runtime.NumCPU() + count + 1) // the threads, and that of datagrams from outside, keep their Ps while they wait
-	n.gateways, err = gateway.New(gateway.Config{
-		Dir: o.Dir, Servers: o.DNS, TTL: o.DNSTTL, Flows: o.EgressFlows, Closed: sockets(cfg, o), Host: func() []netip.Addr { return hostAddresses(cfg.Underlay.Address) }, Log: o.Log,
-	})
-	if err == nil {
-		err = n.start(ctx, count)
+	// A thread keeps its P while it waits. What the scheduler runs gets the other cores: with more Ps than those, each goroutine that is
+	// woken would wake another idle thread to look for more.
+	runtime.GOMAXPROCS(count + max(1, runtime.NumCPU()-count))
+	if err = n.start(ctx, count); err == nil {
+		n.gateways, err = gateway.New(gateway.Config{
+			Dir: o.Dir, Servers: o.DNS, TTL: o.DNSTTL, Flows: o.EgressFlows, Closed: sockets(cfg, o),
+			Host: func() []netip.Addr { return hostAddresses(cfg.Underlay.Address) }, Loop: n.threads[count-1].Loop, Log: o.Log,
+		})
 	}
 	if err != nil {
 		n.close()
@@ -274,15 +276,15 @@ func (n *node) drop(a *attachment) {
 	a.end(false)
 }
 
-// close ends the threads, then closes all devices and sockets. Persistent devices stay with their containers.
+// close ends the gateways, then the threads, then closes all devices and sockets. Persistent devices stay with their containers.
 func (n *node) close() {
-	n.stop()
-	n.running.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.gateways != nil {
-		n.gateways.Close()
+		n.gateways.Close() // what the threads still bring them they refuse
 	}
+	n.stop()
+	n.running.Wait()
 	for _, a := range n.attached {
 		a.end(false)
 	}

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/weftnet/weft/egress/datagram"
+	"github.com/weftnet/weft/stack/loop"
 )
 
 // What Config's zero values stand for.
@@ -42,6 +43,7 @@ const (
 // Config describes an Egress. The zero value is a sound one.
 type Config struct {
 	FlowsPerContainer int           // connections, datagram flows and echo flows of one container's address together; 0: 16,384
+	Loop              *loop.Loop    // the thread that reads answers to datagrams (datagram.Config); nil: one of its own
 	DialTimeout       time.Duration // for a remote that does not answer; 0: 30 s, which is less than the minutes that containers try for
 	Log               *slog.Logger
 }
@@ -76,7 +78,7 @@ func New(c Config) (*Egress, error) {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	e.datagrams, err = datagram.New(datagram.Config{Limit: e.limit, Log: e.log})
+	e.datagrams, err = datagram.New(datagram.Config{Limit: e.limit, Loop: c.Loop, Log: e.log})
 	if err != nil {
 		return nil, fmt.Errorf("egress: %w", err)
 	}

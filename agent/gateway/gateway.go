@@ -27,6 +27,7 @@ import (
 	"github.com/weftnet/weft/dns/upstream"
 	"github.com/weftnet/weft/egress"
 	"github.com/weftnet/weft/stack/bridge"
+	"github.com/weftnet/weft/stack/loop"
 	"github.com/weftnet/weft/stack/router"
 	"github.com/weftnet/weft/vxlan"
 )
@@ -37,6 +38,7 @@ type Config struct {
 	Servers []netip.AddrPort    // that are asked for names that are not the cluster's; none: the host's
 	TTL     time.Duration       // of answers on the cluster's names
 	Flows   int                 // that a container may have beyond its network
+	Loop    *loop.Loop          // the thread that reads answers to datagrams, which outlives the Set; nil: one of its own
 	Closed  []egress.Socket     // this agent's own, which no container reaches
 	Host    func() []netip.Addr // by which containers reach this host
 	Log     *slog.Logger
@@ -81,7 +83,7 @@ func New(c Config) (*Set, error) {
 		return nil, err
 	}
 	s.local = egress.NewLocal()
-	if s.egress, err = egress.New(egress.Config{FlowsPerContainer: c.Flows, Log: c.Log}); err != nil {
+	if s.egress, err = egress.New(egress.Config{FlowsPerContainer: c.Flows, Loop: c.Loop, Log: c.Log}); err != nil {
 		return nil, err
 	}
 	s.upstream = upstream.New(upstream.Config{Servers: c.Servers, Avoid: s.ours, Log: c.Log})

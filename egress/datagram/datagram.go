@@ -53,6 +53,7 @@ type Config struct {
 	Limit   Limit            // nil: Flows for each container
 	Flows   int              // 0: 16,384
 	Sockets int              // in all, of which a container may have a quarter; 0: half of what RLIMIT_NOFILE allows, at most 65,536
+	Loop    *loop.Loop       // the thread that reads answers, which must outlive the Table; nil: one of its own, which starts with the first flow
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: none
 }
@@ -81,12 +82,13 @@ type Table struct {
 
 	mu     sync.Mutex // guards the thread's beginning and end
 	closed atomic.Bool
+	given  *loop.Loop
 	loop   atomic.Pointer[loop.Loop]
-	stop   context.CancelFunc
+	stop   context.CancelFunc // of a loop of its own
 	done   chan struct{}
 }
 
-// New returns a table without flows. Its thread starts with the first of them.
+// New returns a table without flows.
 func New(c Config) (*Table, error) {
 	if c.Flows < 0 || c.Sockets < 0 {
 		return nil, fmt.Errorf("datagram: %d flows for each container, %d sockets: expected positive numbers, or 0 for the defaults", c.Flows, c.Sockets)
@@ -112,7 +114,7 @@ func New(c Config) (*Table, error) {
 	}
 	t := &Table{
 		limit: c.Limit, sockets: newQuota(max(c.Sockets/share, 1), c.Sockets),
-		errors: packet.NewLimiter(c.Now), now: c.Now, start: c.Now(), log: c.Log,
+		errors: packet.NewLimiter(c.Now), now: c.Now, start: c.Now(), log: c.Log, given: c.Loop,
 	}
 	t.writers.New = func() any { return new(packet.Writer) }
 	for i := range t.shards {
@@ -124,7 +126,7 @@ func New(c Config) (*Table, error) {
 // clock returns the time since the table was made, in nanoseconds, never 0.
 func (t *Table) clock() int64 { return max(int64(t.now().Sub(t.start)), 1) }
 
-// thread returns the table's loop, which it starts if there is none; nil if it cannot, or the table is closed.
+// thread returns the table's loop, which it begins to use if it does not yet; nil if it cannot, or the table is closed.
 func (t *Table) thread() *loop.Loop {
 	if l := t.loop.Load(); l != nil {
 		return l
@@ -134,9 +136,12 @@ func (t *Table) thread() *loop.Loop {
 	if l := t.loop.Load(); l != nil || t.closed.Load() {
 		return l
 	}
-	l, err := loop.New(nil)
+	l, err := t.given, error(nil)
+	if l == nil {
+		l, err = loop.New(nil)
+	}
 	if err == nil {
-		if t.wheel.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		if t.wheel.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil && t.given == nil {
 			t.end(l)
 		}
 	}
@@ -145,22 +150,29 @@ func (t *Table) thread() *loop.Loop {
 		return nil
 	}
 	t.reader = newReader(t)
-	var ctx context.Context
-	ctx, t.stop = context.WithCancel(context.Background())
-	t.done = make(chan struct{})
-	_ = l.Post(func() { // a loop that was just made takes it
+	_ = l.Post(func() { // one that has ended carries no datagrams either
 		if err := l.Serve(ticker{t}); err != nil {
 			t.log.Error("datagram flows do not end", "error", err)
 		}
 	})
+	if t.given == nil {
+		t.run(l)
+	}
+	t.loop.Store(l)
+	return l
+}
+
+// run begins to run a loop of the table's own.
+func (t *Table) run(l *loop.Loop) {
+	var ctx context.Context
+	ctx, t.stop = context.WithCancel(context.Background())
+	t.done = make(chan struct{})
 	go func() {
 		defer close(t.done)
 		if err := l.Run(ctx); err != nil {
 			t.log.Error("datagrams are not taken out", "error", err)
 		}
 	}()
-	t.loop.Store(l)
-	return l
 }
 
 // end has a loop that never ran give its descriptors up.
@@ -178,8 +190,12 @@ func (t *Table) Close() error {
 		return nil
 	}
 	t.endAll(func(*mapping) bool { return true })
-	t.stop()
-	<-t.done
+	if t.given == nil {
+		t.stop()
+		<-t.done
+	} else {
+		t.given.Remove(ticker{t})
+	}
 	return unix.Close(t.wheel.timer)
 }
 

@@ -2,6 +2,7 @@ package datagram
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"github.com/weftnet/weft/internal/lab"
 	"github.com/weftnet/weft/stack/drop"
 	"github.com/weftnet/weft/stack/frame"
+	"github.com/weftnet/weft/stack/loop"
 	"github.com/weftnet/weft/stack/packet"
 )
 
@@ -50,10 +52,50 @@ func TestDatagramsGoOutAndAnswersComeBack(t *testing.T) {
 			}
 			got := flows[0]
 			got.Age, got.Idle = 0, 0
-			if want := (Flow{Network: "blue", Proto: frame.ProtoUDP, Container: h.Src, Remote: s.at, TxPackets: 1, TxBytes: 8, RxPackets: 1, RxBytes: 6, Timeout: 180 * time.Second}); got != want {
+			if want := (Flow{Network: "blue", Proto: frame.ProtoUDP, Container: h.Src, Remote: s.at, Local: netip.AddrPortFrom(got.Local.Addr(), addrPort(from).Port()), TxPackets: 1, TxBytes: 8, RxPackets: 1, RxBytes: 6, Timeout: 180 * time.Second}); got != want {
 				t.Errorf("%+v\nexpected %+v", got, want)
 			}
 		})
+	}
+}
+
+func TestAnswersAreReadOnTheThreadThatIsGiven(t *testing.T) {
+	shared, err := loop.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- shared.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	table, err := New(Config{Loop: shared})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, l := families["IPv4"], newLink()
+	s, n := serve(t, w.outside), table.Network("blue", l, anywhere)
+	must(t, n.Datagram(udp(t, packet.Header{Src: netip.AddrPortFrom(w.host, 4000), Dst: s.at}, []byte("question"), 0)), drop.None)
+	_, _, from := s.receive(t)
+	s.send(t, []byte("answer"), 0, from)
+	if f := l.next(t); string(payload(f)) != "answer" {
+		t.Errorf("the answer is %q", payload(f))
+	}
+	if n := shared.Frames.Load(); n == 0 {
+		t.Error("the thread that was given has read nothing")
+	}
+	if err := table.Close(); err != nil {
+		t.Error(err)
+	}
+	if flows := table.Flows(); len(flows) > 0 {
+		t.Errorf("flows after Close: %v", flows)
+	}
+	if err := shared.Do(func() {}); err != nil {
+		t.Errorf("the thread has ended with the table: %v", err)
 	}
 }
 

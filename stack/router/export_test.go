@@ -13,6 +13,13 @@ type broken struct{}
 func (broken) DeliverNetworkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) { panic("broken") }
 func (broken) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer)    {}
 
+// Settled reports whether netstack has seen to all that the data path has left for it.
+func (r *Router) Settled() bool {
+	r.link.inbox.mu.Lock()
+	defer r.link.inbox.mu.Unlock()
+	return !r.link.inbox.awake
+}
+
 // BreakTimer makes one of netstack's timers panic.
 func (r *Router) BreakTimer() { r.stack.Clock().AfterFunc(0, func() { panic("broken timer") }) }
 

@@ -28,6 +28,7 @@ const maxParts = 64
 type link struct {
 	router     *Router
 	mtu        uint32
+	inbox      *inbox
 	dispatcher stack.NetworkDispatcher // set once, by CreateNIC
 }
 
@@ -115,11 +116,22 @@ func addresses(pkt *stack.PacketBuffer) (src, dst tcpip.Address) {
 	return h.SourceAddress(), h.DestinationAddress()
 }
 
-// deliver gives netstack the IP packet b, which it copies.
-func (l *link) deliver(ether uint16, b []byte) {
+// deliver leaves the IP packet b, which it copies, for netstack.
+func (l *link) deliver(ether uint16, b []byte) drop.Reason {
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
-	l.dispatcher.DeliverNetworkPacket(tcpip.NetworkProtocolNumber(ether), pkt)
-	pkt.DecRef()
+	pkt.NetworkProtocolNumber = tcpip.NetworkProtocolNumber(ether)
+	reason := l.inbox.put(pkt)
+	if reason != drop.None {
+		pkt.DecRef()
+	}
+	return reason
+}
+
+// receive gives netstack a packet.
+func (l *link) receive(pkt *stack.PacketBuffer) {
+	defer l.router.catch()
+	defer pkt.DecRef()
+	l.dispatcher.DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
 }
 
 // The rest of stack.LinkEndpoint and stack.GSOEndpoint.

@@ -3,6 +3,7 @@ package router_test
 import (
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -101,14 +102,18 @@ func (w *raw) await(is func(b []byte) bool) []byte {
 	}
 }
 
-// receive hands the router an IP packet in a frame.
+// receive hands the router an IP packet in a frame, and waits until it has seen to it.
 func (w *raw) receive(ip []byte) drop.Reason {
 	w.t.Helper()
 	f := framed(ip)
 	if reason := f.Parse(); reason != drop.None {
 		w.t.Fatalf("the test's packet does not parse: %v: % x", reason, ip)
 	}
-	return w.router.Receive(nil, f)
+	reason := w.router.Receive(nil, f)
+	for !w.router.Settled() {
+		runtime.Gosched()
+	}
+	return reason
 }
 
 // framed puts an IP packet into an Ethernet frame.

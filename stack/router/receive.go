@@ -166,8 +166,7 @@ func (r *Router) toGateway(f *frame.Frame) drop.Reason {
 	}
 	switch f.Proto {
 	case frame.ProtoTCP:
-		r.inject(f)
-		return drop.None
+		return r.inject(f)
 	case frame.ProtoUDP:
 		return r.datagram(f)
 	case frame.ProtoICMP, frame.ProtoICMPv6:
@@ -194,8 +193,7 @@ func (r *Router) elsewhere(f *frame.Frame) drop.Reason {
 	switch f.Proto {
 	case frame.ProtoTCP:
 		r.renew(f)
-		r.inject(f)
-		return drop.None
+		return r.inject(f)
 	case frame.ProtoUDP:
 		return r.c.Forward.Datagram(f)
 	case frame.ProtoICMP, frame.ProtoICMPv6:
@@ -222,13 +220,14 @@ func (r *Router) gather(f *frame.Frame) drop.Reason {
 }
 
 // inject gives netstack a packet.
-func (r *Router) inject(f *frame.Frame) { r.link.deliver(f.Ether, f.Bytes()[f.L3:f.End]) }
+func (r *Router) inject(f *frame.Frame) drop.Reason {
+	return r.link.deliver(f.Ether, f.Bytes()[f.L3:f.End])
+}
 
 // datagram gives netstack a UDP datagram, or those of a superframe one by one.
 func (r *Router) datagram(f *frame.Frame) drop.Reason {
 	if f.GSO == frame.GSONone {
-		r.inject(f)
-		return drop.None
+		return r.inject(f)
 	}
 	s := r.scratch.Get().(*scratch)
 	defer r.scratch.Put(s)
@@ -244,9 +243,12 @@ func (r *Router) datagram(f *frame.Frame) drop.Reason {
 	if reason != drop.None {
 		return reason
 	}
-	for _, g := range segs {
+	for i, g := range segs {
 		s.whole = append(append(s.whole[:0], g.Header[f.L3:]...), g.Payload...)
-		r.link.deliver(f.Ether, s.whole)
+		if reason := r.link.deliver(f.Ether, s.whole); reason != drop.None {
+			r.drops.Add(reason, len(segs)-i)
+			break
+		}
 	}
 	return drop.None
 }

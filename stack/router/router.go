@@ -136,16 +136,29 @@ func New(c Config) (*Router, error) {
 	r.requests.from = make(map[netip.Addr]int)
 	r.lingering.of = make(map[netip.Addr]*list.List)
 	r.fragments = fragment.New()
-	r.link = &link{router: r, mtu: uint32(c.MTU)}
-	var err error
+	box, err := newInbox()
+	if err != nil {
+		return nil, err
+	}
+	r.link = &link{router: r, mtu: uint32(c.MTU), inbox: box}
 	pprof.Do(context.Background(), pprof.Labels("network", c.Network), func(context.Context) {
 		r.stack, err = newStack(r)
 	})
 	if err != nil {
+		box.close()
 		return nil, err
 	}
 	r.forwarder = tcp.NewForwarder(r.stack, 0, maxOpening+1, r.serve)
+	r.tasks.Go(r.take)
 	return r, nil
+}
+
+// take gives netstack what the data path has left for it.
+func (r *Router) take() {
+	pprof.SetGoroutineLabels(r.labels)
+	if err := r.link.inbox.run(r.link.receive); err != nil {
+		r.fail(err)
+	}
 }
 
 // patience bounds the wait for a stack that a panic has left in an unknown state.
@@ -175,6 +188,7 @@ func (r *Router) Close() error {
 // left.
 func (r *Router) tear() {
 	defer close(r.torn)
+	r.link.inbox.close()
 	r.fragments.Close()
 	r.requests.close()
 	r.guarded(r.stack.Close)

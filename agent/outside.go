@@ -11,9 +11,9 @@ import (
 	"github.com/weftnet/weft/stack/frame"
 )
 
-// sockets are those of this agent that other nodes reach, and containers do not.
+// sockets are those of this agent that other nodes reach, and containers do not. No container reaches the tunnel of another node either.
 func sockets(cfg *plan.Config, o Options) []egress.Socket {
-	all := []egress.Socket{{Protocol: frame.ProtoUDP, Port: cfg.Underlay.Port}}
+	all := []egress.Socket{{Protocol: frame.ProtoUDP, Port: cfg.Underlay.Port, Everywhere: true}}
 	if o.Static == "" {
 		all = append(all,
 			egress.Socket{Protocol: frame.ProtoTCP, Port: o.Ports.API},

@@ -165,7 +165,7 @@ func (s *site) reject(prefix string, kind int) {
 func (s *site) policy(m Mode) *Policy {
 	return &Policy{
 		Mode: m, Foreign: prefixes("10.1.0.0/24", "10.2.0.0/24", "fd01::/64", "fd02::/64"), Host: NewLocal(),
-		Closed: []Socket{{frame.ProtoTCP, agentPort}, {frame.ProtoUDP, agentPort}},
+		Closed: []Socket{{Protocol: frame.ProtoTCP, Port: agentPort}, {Protocol: frame.ProtoUDP, Port: agentPort}},
 	}
 }
 

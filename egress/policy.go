@@ -1,10 +1,6 @@
 package egress
 
-import (
-	"net/netip"
-
-	"github.com/weftnet/weft/stack/frame"
-)
+import "net/netip"
 
 // Mode says how far the containers of a network get.
 type Mode string
@@ -20,6 +16,9 @@ const (
 type Socket struct {
 	Protocol uint8 // frame.ProtoTCP or frame.ProtoUDP
 	Port     uint16
+	// Everywhere closes the port on every other host as well: VXLAN's, for a node knows another by its address alone, and would take what a
+	// container sends it from here for a frame of this node's.
+	Everywhere bool
 }
 
 // Host knows which addresses are this host's own. Local is that of the kernel.
@@ -50,7 +49,7 @@ const (
 	OtherNetwork         // the subnet of a network of the cluster
 	LinkLocal            // 169.254.0.0/16 and fe80::/10
 	Metadata             // a cloud's services for its machines, at an address that is not link-local
-	Agent                // one of the agent's own sockets
+	Agent                // one of the agent's own sockets, or the tunnel of another node
 
 	verdicts int = iota
 )
@@ -113,7 +112,7 @@ func (p *Policy) Admit(proto uint8, dst netip.AddrPort) Verdict {
 	if v := p.wrapped(a); v != Allowed {
 		return v
 	}
-	if p.closed(proto, dst.Port()) && (p.Host == nil || p.Host.Has(a)) {
+	if c, ok := p.closed(proto, dst.Port()); ok && (c.Everywhere || p.Host == nil || p.Host.Has(a)) {
 		return Agent
 	}
 	return Allowed
@@ -188,15 +187,12 @@ func (p *Policy) local64(b [16]byte) Verdict {
 	return Allowed
 }
 
-// closed reports whether the agent has such a socket somewhere.
-func (p *Policy) closed(proto uint8, port uint16) bool {
-	if proto != frame.ProtoTCP && proto != frame.ProtoUDP {
-		return false
-	}
+// closed returns the agent's socket of that port, if it has one somewhere. There is none for echo requests, which have no port.
+func (p *Policy) closed(proto uint8, port uint16) (Socket, bool) {
 	for _, c := range p.Closed {
 		if c.Protocol == proto && c.Port == port {
-			return true
+			return c, true
 		}
 	}
-	return false
+	return Socket{}, false
 }

@@ -27,7 +27,10 @@ func sample(m Mode) *Policy {
 		Mode:    m,
 		Foreign: prefixes("10.5.0.0/24", "10.6.0.0/16", "fd55::/64"),
 		Host:    own{netip.MustParseAddr("192.168.1.10"): true, netip.MustParseAddr("2001:db8::10"): true},
-		Closed:  []Socket{{frame.ProtoTCP, 7946}, {frame.ProtoUDP, 7946}, {frame.ProtoTCP, 2377}},
+		Closed: []Socket{
+			{Protocol: frame.ProtoTCP, Port: 7946}, {Protocol: frame.ProtoUDP, Port: 7946}, {Protocol: frame.ProtoTCP, Port: 2377},
+			{Protocol: frame.ProtoUDP, Port: 4789, Everywhere: true},
+		},
 	}
 }
 
@@ -125,7 +128,7 @@ func TestAPolicyAdmitsWhatTheHostReachesAndNothingOfTheCluster(t *testing.T) {
 	}
 }
 
-func TestTheAgentsOwnSocketsAreClosedOnThisHostOnly(t *testing.T) {
+func TestTheAgentsOwnSocketsAreClosedOnThisHostAndItsTunnelsPortOnAll(t *testing.T) {
 	for name, c := range map[string]struct {
 		proto uint8
 		dst   string
@@ -137,6 +140,10 @@ func TestTheAgentsOwnSocketsAreClosedOnThisHostOnly(t *testing.T) {
 		"the same port, another protocol": {frame.ProtoUDP, "192.168.1.10:2377", Allowed},
 		"a service of this host":          {frame.ProtoTCP, "192.168.1.10:5432", Allowed},
 		"the same port of another host":   {frame.ProtoTCP, "192.168.1.11:7946", Allowed},
+		"the tunnel of this host":         {frame.ProtoUDP, "192.168.1.10:4789", Agent},
+		"the tunnel of another node":      {frame.ProtoUDP, "192.168.1.11:4789", Agent},
+		"its other address, IPv6":         {frame.ProtoUDP, "[2001:db8::11]:4789", Agent},
+		"the tunnel's port by TCP":        {frame.ProtoTCP, "192.168.1.11:4789", Allowed},
 		"an echo request to this host":    {frame.ProtoICMP, "192.168.1.10:0", Allowed},
 	} {
 		t.Run(name, func(t *testing.T) {

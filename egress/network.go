@@ -71,10 +71,10 @@ func (n *Network) Close() {
 	n.mu.Unlock()
 	n.cut(ErrClosed, func(*flow) bool { return true })
 	n.datagrams.Close()
-	n.done.Wait()
 	n.e.mu.Lock()
-	defer n.e.mu.Unlock()
-	delete(n.e.networks, n)
+	delete(n.e.networks, n) // before the wait: a connection that hangs in a router that has failed does not keep others from closing
+	n.e.mu.Unlock()
+	n.done.Wait()
 }
 
 // cut ends the connections that match.

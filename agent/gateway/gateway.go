@@ -73,6 +73,7 @@ type gate struct {
 	containers map[netip.Addr]string
 	stop       context.CancelFunc
 	serving    sync.WaitGroup
+	failed     chan struct{} // closed when the router has
 }
 
 // New returns the gateways of a node that has no network yet.
@@ -146,7 +147,25 @@ func (s *Set) Plan(p *plan.Config, link func(vxlan.VNI) router.Link) {
 			s.old = append(s.old, g)
 		}
 	}
+	for v, g := range next {
+		if g.over() { // since it was looked at
+			delete(next, v)
+			if !slices.Contains(s.old, g) {
+				s.old = append(s.old, g)
+			}
+		}
+	}
 	s.gates, s.off, s.failed, s.avoid, s.plan = next, off, failed, avoid, p
+}
+
+// over reports whether the router has failed.
+func (g *gate) over() bool {
+	select {
+	case <-g.failed:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *Set) leftOff(network string, now time.Time) time.Time {
@@ -176,7 +195,7 @@ func (s *Set) gate(n *plan.Network, foreign []netip.Prefix, link router.Link) (*
 		}
 		return g, nil
 	}
-	g = &gate{network: n.Name, key: key, policy: policy, egress: s.egress.Network(n.Name, policy), containers: make(map[netip.Addr]string)}
+	g = &gate{network: n.Name, key: key, policy: policy, egress: s.egress.Network(n.Name, policy), containers: make(map[netip.Addr]string), failed: make(chan struct{})}
 	var err error
 	g.router, err = router.New(router.Config{
 		Network: n.Name, Subnets: n.Subnets, Gateways: n.Gateways, MTU: n.MTU, Link: link, Forward: g.egress, Log: s.c.Log,
@@ -234,13 +253,35 @@ func (g *gate) follow(n *plan.Network) {
 	g.containers = now
 }
 
+// hanging bounds the wait for what is going on in a router that has failed.
+const hanging = 2 * time.Second
+
+// end ends the gateway and waits. What hangs in a router that has failed it leaves behind: the other networks must not wait for that.
 func (g *gate) end(log *slog.Logger) {
 	g.stop()
-	g.egress.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.egress.Close()
+		g.serving.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-g.failed:
+	}
 	if err := g.router.Close(); err != nil {
 		log.Error("a router does not end", "network", g.network, "error", err)
 	}
-	g.serving.Wait()
+	select {
+	case <-ended:
+		return
+	case <-g.failed:
+	}
+	select {
+	case <-ended:
+	case <-time.After(hanging):
+		log.Error("connections hang in a router that has failed, and stay until the agent restarts", "network", g.network)
+	}
 }
 
 // fault takes a dead router out.
@@ -248,6 +289,7 @@ func (s *Set) fault(g *gate, cause any, stack []byte) {
 	s.c.Log.Error("a router failed; it is made anew", "network", g.network, "cause", cause, "stack", string(stack))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	close(g.failed)
 	if err := s.ledger.add(fault{Network: g.network, Time: time.Now(), Cause: fmt.Sprint(cause)}); err != nil {
 		s.c.Log.Error("the fault is not on disk", "error", err)
 	}

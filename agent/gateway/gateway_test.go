@@ -110,6 +110,40 @@ func TestAFailedRouterIsMadeAnewAndNoOtherNotices(t *testing.T) {
 	}
 }
 
+func TestARouterThatFailsWhilePlansAreMadeIsNotKept(t *testing.T) {
+	s := newSet(t, "")
+	p := two()
+	s.Plan(p, links)
+	dead := s.Router(100)
+	s.Plan(p, func(v vxlan.VNI) router.Link {
+		if v == 101 { // net0 has been looked at
+			s.fault(s.gates[100], "a test's", nil)
+		}
+		return nowhere{}
+	})
+	if s.Router(100) != nil {
+		t.Error("the dead router is given out")
+	}
+	s.Sweep()
+	s.Plan(p, links)
+	if r := s.Router(100); r == nil || r == dead {
+		t.Error("no other router was made")
+	}
+}
+
+func TestWhatHangsInAFailedRouterDoesNotHoldUpTheOthers(t *testing.T) {
+	s := newSet(t, "")
+	s.Plan(two(), links)
+	g := s.gates[100]
+	g.serving.Add(1)
+	defer g.serving.Done()
+	s.fault(g, "a test's", nil)
+	s.Sweep() // would never return
+	if got := g.router.Receive(nil, new(frame.Frame)); got != drop.NoRouter {
+		t.Errorf("the router that was swept says %s, want %s", got, drop.NoRouter)
+	}
+}
+
 func TestLookupsAnswerAsTheContainerWouldBe(t *testing.T) {
 	s := newSet(t, "")
 	s.Plan(two(), links)

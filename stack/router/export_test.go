@@ -1,17 +1,23 @@
 package router
 
 import (
+	"sync"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// BreakNetstack makes netstack panic on the next packet that it is given.
-func (r *Router) BreakNetstack() { r.link.dispatcher = broken{} }
+// BreakNetstack makes netstack panic on the next packet that it is given, and hold a lock from then on.
+func (r *Router) BreakNetstack() { r.link.dispatcher = new(broken) }
 
-type broken struct{}
+type broken struct{ sync.Mutex }
 
-func (broken) DeliverNetworkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) { panic("broken") }
-func (broken) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer)    {}
+func (b *broken) DeliverNetworkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) {
+	b.Lock()
+	panic("broken")
+}
+
+func (*broken) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) {}
 
 // Settled reports whether netstack has seen to all that the data path has left for it.
 func (r *Router) Settled() bool {

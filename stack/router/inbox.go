@@ -13,8 +13,12 @@ import (
 	"github.com/weftnet/weft/stack/drop"
 )
 
-// maxInbox is how many bytes of packets may wait for netstack: what a thread of the data path reads in some milliseconds.
-const maxInbox = 8 << 20
+// How many bytes of memory may hold packets that wait for netstack: what a thread of the data path reads in some milliseconds. Of one
+// container's it is a third, so that others get through while it sends more than netstack can take.
+const (
+	maxInbox     = 24 << 20
+	maxInboxFrom = 8 << 20
+)
 
 // inbox is where the data path leaves packets for netstack, which takes them on a goroutine of its own.
 //
@@ -30,6 +34,7 @@ type inbox struct {
 	mu     sync.Mutex // guards what follows, and the writes to fd
 	in     []*stack.PacketBuffer
 	bytes  int
+	from   [256]int // bytes of the containers whose address ends in this byte; they are numbered in a row
 	awake  bool
 	closed bool
 }
@@ -42,18 +47,20 @@ func newInbox() (*inbox, error) {
 	return &inbox{wake: os.NewFile(uintptr(fd), "eventfd"), fd: fd}, nil
 }
 
-// put takes a packet and its reference, unless there is no room.
-func (i *inbox) put(pkt *stack.PacketBuffer) drop.Reason {
+// put takes a packet of a container whose address ends in from, and its reference, unless there is no room.
+func (i *inbox) put(pkt *stack.PacketBuffer, from uint8) drop.Reason {
+	n := pkt.MemSize() // of a packet without data this is many times its length
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
 	case i.closed:
 		return drop.NoRouter
-	case i.bytes+pkt.Size() > maxInbox:
+	case i.bytes+n > maxInbox, i.from[from]+n > maxInboxFrom:
 		return drop.RouterBusy
 	}
 	i.in = append(i.in, pkt)
-	i.bytes += pkt.Size()
+	i.bytes += n
+	i.from[from] += n
 	if !i.awake {
 		i.awake = true
 		one := [8]byte{1}
@@ -69,6 +76,7 @@ func (i *inbox) take(old []*stack.PacketBuffer) []*stack.PacketBuffer {
 	defer i.mu.Unlock()
 	all := i.in
 	i.in, i.bytes, i.awake = old[:0], 0, len(all) > 0
+	clear(i.from[:])
 	return all
 }
 

@@ -34,7 +34,7 @@ func TestTheInboxHandsOnEveryPacketInOrder(t *testing.T) {
 	}()
 	for n := 1; n <= packets; {
 		p := packetOf(n)
-		switch reason := i.put(p); reason {
+		switch reason := i.put(p, 2); reason {
 		case drop.None:
 			n++
 		case drop.RouterBusy: // again
@@ -46,30 +46,52 @@ func TestTheInboxHandsOnEveryPacketInOrder(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if reason := i.put(packetOf(1)); reason != drop.NoRouter {
+	if reason := i.put(packetOf(1), 2); reason != drop.NoRouter {
 		t.Errorf("after close put says %s, want %s", reason, drop.NoRouter)
 	}
 }
 
-func TestTheInboxIsBounded(t *testing.T) {
-	i, err := newInbox()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer i.close()
-	const size = 60_000
-	taken := 0
-	for i.put(packetOf(size)) == drop.None {
-		taken++
-	}
-	if want := maxInbox / size; taken != want {
-		t.Errorf("it took %d packets of %d bytes, want %d", taken, size, want)
-	}
-	if all := i.take(nil); len(all) != taken {
-		t.Errorf("%d packets came out, want %d", len(all), taken)
-	}
-	if reason := i.put(packetOf(size)); reason != drop.None {
-		t.Errorf("put says %s to an empty inbox", reason)
+func TestTheInboxIsBoundedForEachContainerAndInAll(t *testing.T) {
+	for name, size := range map[string]int{"superframes": 60_000, "packets without data": 40} {
+		t.Run(name, func(t *testing.T) {
+			i, err := newInbox()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer i.close()
+			fill := func(from uint8) (taken int) {
+				for {
+					p := packetOf(size)
+					if i.put(p, from) != drop.None {
+						p.DecRef()
+						return taken
+					}
+					taken++
+				}
+			}
+			cost := size + stack.PacketBufferStructSize
+			first := fill(2)
+			if want := maxInboxFrom / cost; first != want {
+				t.Errorf("it took %d packets of one container, want %d", first, want)
+			}
+			all := first
+			for from := uint8(3); from < 8; from++ {
+				all += fill(from)
+			}
+			if want := maxInbox / cost; all != want {
+				t.Errorf("it took %d packets in all, want %d", all, want)
+			}
+			out := i.take(nil)
+			if len(out) != all {
+				t.Errorf("%d packets came out, want %d", len(out), all)
+			}
+			if again := fill(2); again != first {
+				t.Errorf("it took %d packets once it was empty, want %d", again, first)
+			}
+			for _, p := range out {
+				p.DecRef()
+			}
+		})
 	}
 }
 
@@ -84,7 +106,7 @@ func BenchmarkInbox(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		p.IncRef()
-		if i.put(p) != drop.None {
+		if i.put(p, 2) != drop.None {
 			p.DecRef()
 		}
 	}

@@ -118,19 +118,26 @@ func addresses(pkt *stack.PacketBuffer) (src, dst tcpip.Address) {
 
 // deliver leaves the IP packet b, which it copies, for netstack.
 func (l *link) deliver(ether uint16, b []byte) drop.Reason {
+	from := b[15] // the last byte of its source
+	if ether == frame.EtherIPv6 {
+		from = b[23]
+	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
 	pkt.NetworkProtocolNumber = tcpip.NetworkProtocolNumber(ether)
-	reason := l.inbox.put(pkt)
+	reason := l.inbox.put(pkt, from)
 	if reason != drop.None {
 		pkt.DecRef()
 	}
 	return reason
 }
 
-// receive gives netstack a packet.
+// receive gives netstack a packet. One that has failed gets none: it may hold locks that nobody will release.
 func (l *link) receive(pkt *stack.PacketBuffer) {
 	defer l.router.catch()
 	defer pkt.DecRef()
+	if l.router.state.Load() == dead {
+		return
+	}
 	l.dispatcher.DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
 }
 

@@ -47,7 +47,7 @@ type Request struct {
 	pending *tcp.ForwarderRequest // nil before serve, and when it was answered
 }
 
-// unclaimedTCP takes a segment that is of no connection. It runs on the data path. False has netstack answer with a reset.
+// unclaimedTCP takes a segment that is of no connection. Netstack calls it on the goroutine of the inbox. False has netstack answer with a reset.
 func (r *Router) unclaimedTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	dst := addrOf(id.LocalAddress)
 	if r.own(dst) {

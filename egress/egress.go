@@ -24,11 +24,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weftnet/weft/egress/datagram"
 	"github.com/weftnet/weft/stack/loop"
@@ -39,6 +42,9 @@ const (
 	defaultFlows   = 16384
 	defaultTimeout = 30 * time.Second
 )
+
+// maxFiles is as many descriptors as are reckoned with, where a process may have more.
+const maxFiles = 1 << 20
 
 // Config describes an Egress. The zero value is a sound one.
 type Config struct {
@@ -52,7 +58,8 @@ type Config struct {
 type Egress struct {
 	timeout   time.Duration
 	log       *slog.Logger
-	limit     *limit
+	limit     *limit // of flows
+	sockets   *limit // of connections
 	datagrams *datagram.Table
 	dial      func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error)
 
@@ -67,10 +74,16 @@ func New(c Config) (*Egress, error) {
 	if c.FlowsPerContainer < 0 || c.DialTimeout < 0 {
 		return nil, fmt.Errorf("egress: %d flows for a container, %s to dial: neither can be negative; 0 is the default", c.FlowsPerContainer, c.DialTimeout)
 	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, fmt.Errorf("egress: limit of open files: %w", err)
+	}
+	most := int64(min(files.Cur, maxFiles))
 	e := &Egress{
 		timeout:  cmp.Or(c.DialTimeout, defaultTimeout),
 		log:      c.Log,
-		limit:    newLimit(cmp.Or(c.FlowsPerContainer, defaultFlows)),
+		limit:    newLimit(cmp.Or(c.FlowsPerContainer, defaultFlows), math.MaxInt64),
+		sockets:  newLimit(int(most/2), most*5/8), // datagrams have a quarter; what is left is for the agent itself
 		dial:     dial,
 		networks: make(map[*Network]struct{}),
 	}

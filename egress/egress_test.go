@@ -328,6 +328,32 @@ func TestBytesAndEndsAreCarriedAndCounted(t *testing.T) {
 	}
 }
 
+func TestContainersLeaveTheAgentSockets(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.e.sockets = newLimit(2, 3)
+	ignored := func(src netip.AddrPort) {
+		t.Helper()
+		a := newAsk()
+		w.n.serve(context.Background(), a, src, server)
+		if got := a.told(t); got.word != "ignore" {
+			t.Errorf("without a socket for it %s was told %v", src, got)
+		}
+	}
+	other := netip.MustParseAddrPort("10.1.0.6:40000")
+	_, remote, ended := w.open(client, server)
+	w.open(netip.AddrPortFrom(client.Addr(), 40001), server)
+	ignored(netip.AddrPortFrom(client.Addr(), 40002))
+	w.open(other, server)
+	ignored(other)
+	_ = remote.SetLinger(0)
+	_ = remote.Close()
+	w.await(ended)
+	w.open(other, server)
+	if got := w.n.Stats().Limited; got != 2 {
+		t.Errorf("%d were counted, expected 2", got)
+	}
+}
+
 func TestAContainerHasNoMoreFlowsThanItMay(t *testing.T) {
 	w := newWorld(t, Config{FlowsPerContainer: 2})
 	if !w.e.limit.Take("blue", client.Addr()) { // a flow of datagrams
@@ -534,7 +560,7 @@ func TestAConfigThatMakesNoSenseIsRefused(t *testing.T) {
 }
 
 func TestTheLimitForgetsWhoHasNothing(t *testing.T) {
-	l := newLimit(3)
+	l := newLimit(3, 1<<30)
 	var all sync.WaitGroup
 	for i := range 100 {
 		all.Go(func() {

@@ -65,7 +65,7 @@ func (n *Network) serve(ctx context.Context, q asker, src, dst netip.AddrPort) {
 	if n.forbids(p, q, dst) {
 		return
 	}
-	if !n.e.limit.Take(n.name, src.Addr()) {
+	if !n.take(src.Addr()) {
 		// A refusal would be the remote's word. The container tries again, later each time, and gets through when others have ended.
 		n.counters.limited.Add(1)
 		q.Ignore()
@@ -74,7 +74,7 @@ func (n *Network) serve(ctx context.Context, q asker, src, dst netip.AddrPort) {
 	f := &flow{src: src, dst: dst, since: time.Now()}
 	f.ctx, f.cancel = context.WithCancelCause(context.Background())
 	if !n.enter(f) {
-		n.e.limit.Give(n.name, src.Addr())
+		n.give(src.Addr())
 		q.Ignore()
 		return
 	}
@@ -135,6 +135,24 @@ func (n *Network) forbids(p *Policy, q asker, dst netip.AddrPort) bool {
 	return true
 }
 
+// take counts a connection of a container's, unless it has as many flows as it may, or there are no sockets left for it.
+func (n *Network) take(container netip.Addr) bool {
+	if !n.e.limit.Take(n.name, container) {
+		return false
+	}
+	if !n.e.sockets.Take(n.name, container) {
+		n.e.limit.Give(n.name, container)
+		return false
+	}
+	return true
+}
+
+// give counts one that has ended.
+func (n *Network) give(container netip.Addr) {
+	n.e.sockets.Give(n.name, container)
+	n.e.limit.Give(n.name, container)
+}
+
 func (n *Network) enter(f *flow) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -150,7 +168,7 @@ func (n *Network) enter(f *flow) bool {
 // leave ends what enter began.
 func (n *Network) leave(f *flow) {
 	f.cancel(nil)
-	n.e.limit.Give(n.name, f.src.Addr())
+	n.give(f.src.Addr())
 	n.mu.Lock()
 	delete(n.flows, f)
 	n.mu.Unlock()

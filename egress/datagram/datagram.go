@@ -52,7 +52,7 @@ type Limit interface {
 type Config struct {
 	Limit   Limit            // nil: Flows for each container
 	Flows   int              // 0: 16,384
-	Sockets int              // in all, of which a container may have a quarter; 0: half of what RLIMIT_NOFILE allows, at most 65,536
+	Sockets int              // in all, of which a container may have a quarter; 0: a quarter of what RLIMIT_NOFILE allows, at most 65,536
 	Loop    *loop.Loop       // the thread that reads answers, which must outlive the Table; nil: one of its own, which starts with the first flow
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: none
@@ -104,7 +104,7 @@ func New(c Config) (*Table, error) {
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 			return nil, fmt.Errorf("datagram: limit of open files: %w", err)
 		}
-		c.Sockets = int(min(files.Cur/2, maxSockets))
+		c.Sockets = int(min(files.Cur/4, maxSockets))
 	}
 	if c.Limit == nil {
 		if c.Flows == 0 {

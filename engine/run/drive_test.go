@@ -23,6 +23,7 @@ import (
 	"github.com/weftnet/weft/engine/userns"
 	"github.com/weftnet/weft/internal/lab"
 	"github.com/weftnet/weft/stack/tap"
+	"golang.org/x/sys/unix"
 )
 
 // drive makes this test binary weft run, and the commands around it, as a process of its own.
@@ -41,6 +42,7 @@ type driven struct {
 	Refuse string // by the agent, instead of attaching
 	Away   bool   // the agent, when the container ends
 	Hang   bool   // the agent does not answer
+	Etc    string // a directory that is the host's /etc, in a mount namespace of its own
 
 	Gateways []netip.Addr // of the network
 }
@@ -70,6 +72,11 @@ func TestMain(m *testing.M) {
 func (d *driven) main() (status int, err error) {
 	if err := userns.Enter(d.Data); err != nil {
 		return run.StatusFailed, err
+	}
+	if d.Etc != "" {
+		if err := unix.Mount(d.Etc, "/etc", "", unix.MS_BIND, ""); err != nil {
+			return run.StatusFailed, err
+		}
 	}
 	ctx := context.Background()
 	store := run.NewStore(d.Data)
@@ -206,6 +213,9 @@ func (w *world) command(d driven) *exec.Cmd {
 	lab.Must(w.t, err)
 	cmd := exec.Command("/proc/self/exe", drive, string(b))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal, wherever the tests run
+	if d.Etc != "" {
+		cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS
+	}
 	return cmd
 }
 

@@ -25,12 +25,8 @@ func (o *Orders) furnish() error {
 	allow("net/ipv4/ip_unprivileged_port_start", "0")
 	allow("net/ipv4/ping_group_range", "0 2147483647", "0 0")
 	remountSys()
-	for _, name := range []string{"hosts", "hostname", "resolv.conf", "nsswitch.conf"} {
-		source := filepath.Join(o.Folder, name)
-		err := unix.Mount(source, filepath.Join("/etc", name), "", unix.MS_BIND, "")
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the host has none, so nobody looks there
-			return fmt.Errorf("bind %s over /etc/%s: %w", source, name, err)
-		}
+	if err := o.dress(); err != nil {
+		return err
 	}
 	for _, v := range o.Volumes {
 		if err := v.mount(); err != nil {

@@ -13,15 +13,15 @@ import (
 func TestNetworksWithTheSameSubnetAreIsolated(t *testing.T) {
 	a, b := lay(t, wire{})
 	var cfgs [2]config
-	type colour struct {
+	type color struct {
 		name        string
 		c2, c3, own *container // own is on host b too, and on this network only
 	}
-	colours := []colour{
+	colors := []color{
 		{"blue", newContainer(t, 2), newContainer(t, 3), newContainer(t, 20)},
 		{"red", newContainer(t, 2), newContainer(t, 3), newContainer(t, 30)},
 	}
-	for i, c := range colours {
+	for i, c := range colors {
 		ca, cb := a.config(c.c2).with(b, c.c3, c.own), b.config(c.c3, c.own).with(a, c.c2)
 		for j, cfg := range []config{ca, cb} {
 			net := cfg.Networks[0]
@@ -34,7 +34,7 @@ func TestNetworksWithTheSameSubnetAreIsolated(t *testing.T) {
 	start(t, b, cfgs[1])
 
 	const port = 7000
-	for _, c := range colours {
+	for _, c := range colors {
 		server := c.c3.packets(t, netip.AddrPortFrom(netip.IPv4Unspecified(), port))
 		go func() { // until the test closes the socket
 			buf := make([]byte, 100)
@@ -49,7 +49,7 @@ func TestNetworksWithTheSameSubnetAreIsolated(t *testing.T) {
 			}
 		}()
 	}
-	for _, c := range colours {
+	for _, c := range colors {
 		for _, to := range []netip.Addr{c.c3.v4, netip.MustParseAddr("10.77.0.255")} {
 			client := c.c2.packets(t, netip.AddrPortFrom(c.c2.v4, 0))
 			_, err := client.WriteToUDPAddrPort([]byte("who is there?"), netip.AddrPortFrom(to, port))
@@ -68,9 +68,9 @@ func TestNetworksWithTheSameSubnetAreIsolated(t *testing.T) {
 			}
 		}
 	}
-	for i, c := range colours {
+	for i, c := range colors {
 		ping(t, c.c2, c.own.v4, 56)
-		if other := colours[1-i].own; reaches(c.c2, other.v4) {
+		if other := colors[1-i].own; reaches(c.c2, other.v4) {
 			t.Errorf("a container of network %s reaches %s of the other network", c.name, other.v4)
 		}
 	}

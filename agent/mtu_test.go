@@ -143,7 +143,7 @@ func routed(t *testing.T, v6 bool, mtu int) (a, b site) {
 	narrow, err := router.Netlink().LinkByName("to-b")
 	lab.Must(t, err)
 	lab.Must(t, router.Netlink().LinkSetMTU(narrow, mtu))
-	// Neighbour discovery waits for the routers' own addresses; a container's connection should not have to.
+	// Neighbor discovery waits for the routers' own addresses; a container's connection should not have to.
 	for i, s := range sites {
 		lab.Eventually(t, func() bool { return s.Command("ping", "-c1", "-W1", sites[1-i].vtep.String()).Run() == nil }, patience)
 	}

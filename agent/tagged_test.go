@@ -120,7 +120,7 @@ func TestTaggedFramesPass(t *testing.T) {
 	}{
 		{"small, to another node", c3, 100},
 		{"as large as the path takes, to another node", c3, largest},
-		{"as large as the network's MTU, to a neighbour", c4, wire{}.overlayMTU()},
+		{"as large as the network's MTU, to a neighbor", c4, wire{}.overlayMTU()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server := c.to.raw(t)

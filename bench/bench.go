@@ -149,7 +149,7 @@ func (s *session) one(ctx context.Context, l *lane, scenario Scenario, r *report
 		iperf3: s.opt.Generator == GeneratorIperf3,
 	}
 	if scenario.Local {
-		b.server = l.net.Neighbour
+		b.server = l.net.Neighbor
 	}
 	m, err := scenario.measure(ctx, b)
 	if err != nil {

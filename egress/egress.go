@@ -1,5 +1,5 @@
 // Package egress is the way out of a node's overlay networks, without any NAT of the kernel's: what containers send beyond their network is
-// ended here, and begun anew by sockets of this host. TCP connections are dialled first and accepted after, so that a container sees of the
+// ended here, and begun anew by sockets of this host. TCP connections are dialed first and accepted after, so that a container sees of the
 // remote what it would without us: refused stays refused (RFC 9293 §3.5.2), unreachable stays unreachable (RFC 1122 §4.2.3.9).
 //
 //	SYN of a container

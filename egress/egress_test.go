@@ -275,10 +275,10 @@ func TestADialThatNobodyAnswersEndsInTime(t *testing.T) {
 	}
 }
 
-func TestWhatIsForbiddenIsNotDialled(t *testing.T) {
+func TestWhatIsForbiddenIsNotDialed(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.e.dial = func(_ context.Context, to netip.AddrPort) (*net.TCPConn, error) {
-		t.Errorf("%s was dialled", to)
+		t.Errorf("%s was dialed", to)
 		return nil, unix.ECONNREFUSED
 	}
 	for dst, word := range map[string]string{
@@ -395,9 +395,9 @@ func TestADialEndsWithItsContainer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, Config{})
-			dialling := make(chan struct{})
+			dialing := make(chan struct{})
 			w.e.dial = func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
-				close(dialling)
+				close(dialing)
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
@@ -405,7 +405,7 @@ func TestADialEndsWithItsContainer(t *testing.T) {
 			defer cancel()
 			a := newAsk()
 			ended := w.serve(ctx, a, client, server)
-			<-dialling
+			<-dialing
 			if f := w.e.Flows(); len(f) != 1 || f[0].State != "dialing" {
 				t.Errorf("listed is %+v", f)
 			}

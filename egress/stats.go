@@ -13,13 +13,13 @@ type counters struct {
 
 // NetworkStats are of one network since it was made.
 type NetworkStats struct {
-	Connections int               `json:"connections"`         // open now, or being dialled
-	Opened      uint64            `json:"opened"`              // dialled, with whatever result
+	Connections int               `json:"connections"`         // open now, or being dialed
+	Opened      uint64            `json:"opened"`              // dialed, with whatever result
 	Completed   uint64            `json:"completed"`           // ended by both ends
 	Broken      uint64            `json:"broken"`              // reset by one of them, or timed out
 	Cut         uint64            `json:"cut"`                 // ended by us: the container went, or the policy forbade it
-	Abandoned   uint64            `json:"abandoned"`           // the container gave up while the remote was dialled
-	Limited     uint64            `json:"limited"`             // not dialled: the container has as many flows as it may
+	Abandoned   uint64            `json:"abandoned"`           // the container gave up while the remote was dialed
+	Limited     uint64            `json:"limited"`             // not dialed: the container has as many flows as it may
 	Up          uint64            `json:"up"`                  // bytes from containers, of connections
 	Down        uint64            `json:"down"`                //
 	Forbidden   map[string]uint64 `json:"forbidden,omitempty"` // connections, datagrams and echo requests, by Verdict

@@ -50,7 +50,7 @@ type flow struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	counters relay.Counters
-	ends     atomic.Pointer[ends] // nil while it is dialled
+	ends     atomic.Pointer[ends] // nil while it is dialed
 }
 
 // ends are the two connections of a flow.
@@ -99,7 +99,7 @@ func (n *Network) serve(ctx context.Context, q asker, src, dst netip.AddrPort) {
 	}
 	f.ends.Store(&ends{container, remote})
 	n.e.awake()
-	// On a stack of its own: what dialling took of this one, an idle connection would hold as long as it lives.
+	// On a stack of its own: what dialing took of this one, an idle connection would hold as long as it lives.
 	go n.carry(f)
 }
 

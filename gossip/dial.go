@@ -15,7 +15,7 @@ type dial struct {
 	busy bool
 }
 
-// Dialling: how many at once, and how long between two attempts.
+// Dialing: how many at once, and how long between two attempts.
 const (
 	maxDials  = 8
 	firstWait = time.Second
@@ -23,7 +23,7 @@ const (
 )
 
 // Join tells the addresses of all nodes that are known, in place of those of an earlier call, and returns how many could
-// be joined as soon as one could, or an error that says why none could. Those that are no members are dialled again in the
+// be joined as soon as one could, or an error that says why none could. Those that are no members are dialed again in the
 // background for as long as they are in the list.
 func (g *Gossip) Join(peers []netip.AddrPort) (int, error) {
 	g.mu.Lock()

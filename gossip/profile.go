@@ -44,6 +44,6 @@ func (p Profile) memberlist() *memberlist.Config {
 	c.UDPBufferSize = 1400 - 5              // it does not count the checksum that it adds
 	c.EnableCompression = false             // what is sealed does not compress
 	c.DeadNodeReclaimTime = time.Second     // a node that restarts with another address is still the same node
-	c.GossipToTheDeadTime = 2 * time.Minute // short partitions heal without being dialled
+	c.GossipToTheDeadTime = 2 * time.Minute // short partitions heal without being dialed
 	return c
 }

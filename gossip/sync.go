@@ -104,7 +104,7 @@ func (g *Gossip) synced(t *table, start time.Time) bool {
 	return !t.equal.Before(start)
 }
 
-// unsure reports whether a node may take part that memberlist did not tell of and that has not been dialled yet. memberlist
+// unsure reports whether a node may take part that memberlist did not tell of and that has not been dialed yet. memberlist
 // keeps from a newcomer whom it suspects. g.mu is held.
 func (g *Gossip) unsure(t *table) bool {
 	for id, m := range g.members {

@@ -43,7 +43,7 @@ func hosts(t *testing.T, network string, cfg Config) (x, y *end, hx *lab.Host) {
 	return ends[0], ends[1], h[0]
 }
 
-// await takes in all that o has sent: the first frames wait for the neighbour's address.
+// await takes in all that o has sent: the first frames wait for the neighbor's address.
 func (e *end) await(t *testing.T, o *end) {
 	t.Helper()
 	sent, got := o.to(t, e), e.to(t, o)

@@ -76,7 +76,7 @@ func openLedger(dir string, now time.Time, log *slog.Logger) (*ledger, error) {
 // Of a traceback (runtime.Stack with GODEBUG=tracebacklabels=1): what the panic said, and the label that a router's goroutines carry.
 var (
 	said     = regexp.MustCompile(`(?m)^(?:panic|fatal error): (.*)$`)
-	labelled = regexp.MustCompile(`(?m)^goroutine \d+[^\n]*\[running[^\n]*labels:\{[^\n]*"network": ("(?:[^"\\]|\\.)*")`)
+	labeled = regexp.MustCompile(`(?m)^goroutine \d+[^\n]*\[running[^\n]*labels:\{[^\n]*"network": ("(?:[^"\\]|\\.)*")`)
 )
 
 // culprit reads from a traceback whose router failed, empty if it was none's, and of what.
@@ -84,7 +84,7 @@ func culprit(trace []byte) (network, cause string) {
 	if m := said.FindSubmatch(trace); m != nil {
 		cause = string(m[1])
 	}
-	if m := labelled.FindSubmatch(trace); m != nil {
+	if m := labeled.FindSubmatch(trace); m != nil {
 		if s, err := strconv.Unquote(string(m[1])); err == nil {
 			network = s
 		}

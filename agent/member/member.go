@@ -294,7 +294,7 @@ func (m *Member) listen(st *state.State) error {
 	}
 	m.peers = peers
 	g := m.gossip.Load()
-	m.working.Go(func() { // dialling takes its time; gossip itself tries those again that do not answer
+	m.working.Go(func() { // dialing takes its time; gossip itself tries those again that do not answer
 		if n, err := g.Join(peers); err != nil {
 			m.log.Debug("no other node answers", "joined", n, "error", err)
 		}

@@ -42,7 +42,7 @@ type Chart struct {
 // Bar is one path in a Chart.
 type Bar struct {
 	Path  string
-	Index int // of the path among all, which gives its colour
+	Index int // of the path among all, which gives its color
 	Spread
 	Ratio *Ratio
 }

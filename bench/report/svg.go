@@ -11,7 +11,7 @@ import (
 // Every figure is as wide as this, in the SVG's own units; the page scales it.
 const width = 640
 
-// hues is how many colours the page's style sheet defines.
+// hues is how many colors the page's style sheet defines.
 const hues = 8
 
 // drawing collects the elements of one SVG. Text that comes from outside goes through text, which escapes it.
@@ -132,7 +132,7 @@ func ticks(low, high time.Duration) (list []time.Duration) {
 	return list
 }
 
-// Hues numbers the colours for the style sheet.
+// Hues numbers the colors for the style sheet.
 func (r *Results) Hues() []int {
 	list := make([]int, hues)
 	for i := range list {

@@ -14,12 +14,12 @@ var direct = Path{
 	Group:   Overlay,
 	Missing: func() error { return probe(func(*lab.Host) error { return nil }) },
 	build: func(_ context.Context, n *Net) error {
-		h, err := n.host("neighbour", cpuA)
+		h, err := n.host("neighbor", cpuA)
 		if err != nil {
 			return err
 		}
 		near, far := netip.MustParsePrefix("198.51.100.1/24"), netip.MustParsePrefix("198.51.100.2/24")
-		n.Client, n.Server, n.Neighbour = Container{n.a, vtepA}, Container{n.b, vtepB}, Container{h, far.Addr()}
+		n.Client, n.Server, n.Neighbor = Container{n.a, vtepA}, Container{n.b, vtepB}, Container{h, far.Addr()}
 		return lab.Link(n.a, h, lab.LinkOptions{
 			Names:     [2]string{"eth1", "eth0"},
 			MTU:       UnderlayMTU,

@@ -36,7 +36,7 @@ var kernelVXLAN = Path{
 		if err := kernelHost(n.a, vtepA, entry(server, vtepB)); err != nil {
 			return err
 		}
-		if err := kernelHost(n.b, vtepB, entry(client, vtepA), entry(neighbour, vtepA)); err != nil {
+		if err := kernelHost(n.b, vtepB, entry(client, vtepA), entry(neighbor, vtepA)); err != nil {
 			return err
 		}
 		for _, c := range []struct {
@@ -45,7 +45,7 @@ var kernelVXLAN = Path{
 			station
 		}{
 			{n.a, n.Client.Host, "veth1", client},
-			{n.a, n.Neighbour.Host, "veth2", neighbour},
+			{n.a, n.Neighbor.Host, "veth2", neighbor},
 			{n.b, n.Server.Host, "veth1", server},
 		} {
 			err := lab.Link(c.host, c.container, lab.LinkOptions{

@@ -3,7 +3,7 @@
 //
 //	          host a                                             host b
 //	┌──────────────────────────┐                      ┌──────────────────────────┐
-//	│ neighbour      client    │                      │                 server   │
+//	│ neighbor      client    │                      │                 server   │
 //	│  10.77.0.4    10.77.0.2  │                      │               10.77.0.3  │
 //	│      └──── path ────┘    │   veth, MTU 1500     │      path ─────────┘     │
 //	│              └────── eth0├──────────────────────┤eth0 ──┘                  │
@@ -100,7 +100,7 @@ type Container struct {
 // Net is a path that stands.
 type Net struct {
 	Client, Server Container
-	Neighbour      Container // on the client's host; its Host is nil on a path without local traffic
+	Neighbor      Container // on the client's host; its Host is nil on a path without local traffic
 	Names          []string  // what the resolver at the server's address knows; none where there is no resolver
 
 	a, b  *lab.Host // where the containers are
@@ -160,7 +160,7 @@ var (
 	gateway   = netip.MustParseAddr("10.77.0.1")
 	client    = station{"client", netip.MustParseAddr("10.77.0.2"), 0x0242_0a4d_0002, cpuA}
 	server    = station{"server", netip.MustParseAddr("10.77.0.3"), 0x0242_0a4d_0003, cpuB}
-	neighbour = station{"neighbour", netip.MustParseAddr("10.77.0.4"), 0x0242_0a4d_0004, cpuA}
+	neighbor = station{"neighbor", netip.MustParseAddr("10.77.0.4"), 0x0242_0a4d_0004, cpuA}
 )
 
 // station is a container as the overlay knows it.
@@ -193,7 +193,7 @@ func (n *Net) containers() error {
 	for _, c := range []struct {
 		to *Container
 		station
-	}{{&n.Client, client}, {&n.Server, server}, {&n.Neighbour, neighbour}} {
+	}{{&n.Client, client}, {&n.Server, server}, {&n.Neighbor, neighbor}} {
 		h, err := n.host(c.name, c.cpu)
 		if err != nil {
 			return err

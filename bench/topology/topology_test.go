@@ -96,7 +96,7 @@ func TestContainersOfEachPathReachEachOther(t *testing.T) {
 				defer n.Close()
 				connect(t, n.Client, n.Server)
 				connect(t, n.Server, n.Client)
-				connect(t, n.Client, n.Neighbour)
+				connect(t, n.Client, n.Neighbor)
 				features, err := n.Features()
 				lab.Must(t, err)
 				if features["tx-udp_tnl-segmentation"] != offload {
@@ -139,7 +139,7 @@ func inGroup(t *testing.T, g Group, test func(*testing.T, *Net)) {
 
 func TestContainersReachTheOutsideByEachWayOut(t *testing.T) {
 	inGroup(t, Egress, func(t *testing.T, n *Net) {
-		if n.Neighbour.Host != nil || len(n.Names) > 0 {
+		if n.Neighbor.Host != nil || len(n.Names) > 0 {
 			t.Errorf("got %+v", n)
 		}
 		var l net.Listener
@@ -220,7 +220,7 @@ func TestTheOverlaysMTULeavesRoomForItsHeaders(t *testing.T) {
 			n, err := p.Build(t.Context(), Options{Offload: true})
 			lab.Must(t, err)
 			defer n.Close()
-			for name, c := range map[string]Container{"client": n.Client, "server": n.Server, "neighbour": n.Neighbour} {
+			for name, c := range map[string]Container{"client": n.Client, "server": n.Server, "neighbor": n.Neighbor} {
 				link, err := c.Host.Netlink().LinkByName("eth0")
 				lab.Must(t, err)
 				if link.Attrs().MTU != OverlayMTU {

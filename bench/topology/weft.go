@@ -19,10 +19,10 @@ var weft = Path{
 		}
 		a, b := newAgent("a", vtepA), newAgent("b", vtepB)
 		a.attach(n.Client, client)
-		a.attach(n.Neighbour, neighbour)
+		a.attach(n.Neighbor, neighbor)
 		a.remote(vtepB, server)
 		b.attach(n.Server, server)
-		b.remote(vtepA, client, neighbour)
+		b.remote(vtepA, client, neighbor)
 		if err := a.run(ctx, n, n.a); err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 type Conn struct {
 	*tls.Conn
 	mux      *Mux
-	accepted bool         // by this node; dialled otherwise
+	accepted bool         // by this node; dialed otherwise
 	source   netip.Prefix // of one that was accepted
 	alpn     string
 	peer     identity.NodeID

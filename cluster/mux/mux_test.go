@@ -236,7 +236,7 @@ func TestARemovedNodesConnectionsAreClosed(t *testing.T) {
 	}
 }
 
-func TestADialledNodesConnectionIsClosedWhenItIsRemoved(t *testing.T) {
+func TestADialedNodesConnectionIsClosedWhenItIsRemoved(t *testing.T) {
 	ca := newCA(t)
 	a := newNode(t, ca)
 	far := open(t, ca, a)
@@ -257,7 +257,7 @@ func TestADialledNodesConnectionIsClosedWhenItIsRemoved(t *testing.T) {
 		t.Error("a write succeeds on a connection that should be closed")
 	}
 	if _, err := near.Dial(t.Context(), far.addr, near.id.ClientTLS(near.allow, far.id.ID(), identity.NodeALPN)); err == nil {
-		t.Error("a removed node is dialled")
+		t.Error("a removed node is dialed")
 	}
 }
 

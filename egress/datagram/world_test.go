@@ -18,7 +18,7 @@ import (
 
 const patience = 10 * time.Second
 
-// family is a container, its gateway, and a neighbour outside.
+// family is a container, its gateway, and a neighbor outside.
 type family struct{ host, gateway, outside, elsewhere netip.Addr }
 
 var families = map[string]family{

@@ -23,7 +23,7 @@ type VXLANOptions struct {
 	Entries  []Entry
 }
 
-// Entry tells the device where something is. With a MAC it is a forwarding entry, and a neighbour too if Addr is set;
+// Entry tells the device where something is. With a MAC it is a forwarding entry, and a neighbor too if Addr is set;
 // without it, a VTEP to which broadcasts go.
 type Entry struct {
 	MAC  frame.MAC
@@ -87,7 +87,7 @@ func (h *Host) Entry(vxlan string, e Entry) error {
 		LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: e.Addr.AsSlice(), HardwareAddr: hardware(e.MAC),
 	})
 	if err != nil {
-		return fmt.Errorf("lab: host %s: %s: neighbour %s is %s: %w", h.name, vxlan, e.Addr, e.MAC, err)
+		return fmt.Errorf("lab: host %s: %s: neighbor %s is %s: %w", h.name, vxlan, e.Addr, e.MAC, err)
 	}
 	return nil
 }

@@ -170,10 +170,10 @@ func TestAPartitionCutsPacketsAndDialsUntilItHeals(t *testing.T) {
 		}
 		start := time.Now()
 		if _, err := at[a].DialTimeout(b.String(), 300*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("dialling across gave %v, expected a deadline", err)
+			t.Errorf("dialing across gave %v, expected a deadline", err)
 		}
 		if took := time.Since(start); took != 300*time.Millisecond {
-			t.Errorf("dialling across took %s, expected its time limit", took)
+			t.Errorf("dialing across took %s, expected its time limit", took)
 		}
 		if n.Reachable(a, b) || !n.Reachable(b, c) {
 			t.Error("Reachable does not tell the sides apart")
@@ -313,10 +313,10 @@ func TestAShutDownNodeRefusesDials(t *testing.T) {
 		at[b].Shutdown()
 		at[b].Shutdown()
 		if _, err := at[a].DialTimeout(b.String(), time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Errorf("dialling gave %v", err)
+			t.Errorf("dialing gave %v", err)
 		}
 		if _, err := at[b].DialTimeout(a.String(), time.Second); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("dialling from it gave %v", err)
+			t.Errorf("dialing from it gave %v", err)
 		}
 	})
 }

@@ -17,7 +17,7 @@ const window = 256 << 10
 // pipe is a connection: two ends, and a stream in each direction.
 type pipe struct {
 	net    *Network
-	a, b   *end // a dialled
+	a, b   *end // a dialed
 	closed int  // ends; under net.mu
 	dead   bool // one end has crashed; under net.mu
 }

@@ -30,7 +30,7 @@ func hardware(m frame.MAC) net.HardwareAddr {
 	return b
 }
 
-// frameOf serialises layers, with lengths and checksums, behind an Ethernet header from the asker to dst.
+// frameOf serializes layers, with lengths and checksums, behind an Ethernet header from the asker to dst.
 func frameOf(t testing.TB, dst frame.MAC, ether layers.EthernetType, l ...gopacket.SerializableLayer) []byte {
 	t.Helper()
 	return serialize(t, append([]gopacket.SerializableLayer{
@@ -169,7 +169,7 @@ func udp6Frame(t testing.TB, mac frame.MAC, dst netip.Addr, n int) []byte {
 	return frameOf(t, mac, layers.EthernetTypeIPv6, ip, udp, gopacket.Payload(make([]byte, n)))
 }
 
-// nd describes a neighbour message from the asker. Its zero value is a right solicitation without options.
+// nd describes a neighbor message from the asker. Its zero value is a right solicitation without options.
 type nd struct {
 	advert   bool
 	src, dst netip.Addr // asker6 and the target's multicast group if zero
@@ -278,7 +278,7 @@ func TestNeighborMessagesAreRead(t *testing.T) {
 			t.Errorf("kind %d, ok %v; want 135, false", kind, ok)
 		}
 	})
-	t.Run("no neighbour message at all", func(t *testing.T) {
+	t.Run("no neighbor message at all", func(t *testing.T) {
 		if kind, _, _, _, ok := neighbor(parsed(t, udp6Frame(t, ownerMAC, owner6, 9))); kind != 0 || ok {
 			t.Errorf("kind %d, ok %v; want 0, false", kind, ok)
 		}

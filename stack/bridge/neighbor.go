@@ -7,7 +7,7 @@ import (
 	"github.com/weftnet/weft/stack/frame"
 )
 
-// ICMPv6 types of neighbour discovery (RFC 4861 §4.3, §4.4).
+// ICMPv6 types of neighbor discovery (RFC 4861 §4.3, §4.4).
 const (
 	neighborSolicitation  = 135
 	neighborAdvertisement = 136
@@ -42,7 +42,7 @@ var allNodes = [16]byte{0: 0xff, 1: 0x02, 15: 1}
 
 const allNodesMAC frame.MAC = 0x3333_0000_0001
 
-// neighbor reads a neighbour solicitation or advertisement. kind is 0 for other frames; ok is false also for a message that
+// neighbor reads a neighbor solicitation or advertisement. kind is 0 for other frames; ok is false also for a message that
 // every receiver must ignore (RFC 4861 §7.1, RFC 6980), or whose link-layer address could be read in two ways. linkAddr is 0
 // where the message has none.
 func neighbor(f *frame.Frame) (kind uint8, src, target netip.Addr, linkAddr frame.MAC, ok bool) {

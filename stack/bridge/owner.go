@@ -5,7 +5,7 @@ import (
 	"github.com/weftnet/weft/stack/frame"
 )
 
-// admit refuses a frame whose network source, also the one that an ARP packet or a neighbour advertisement claims, is not the station's.
+// admit refuses a frame whose network source, also the one that an ARP packet or a neighbor advertisement claims, is not the station's.
 func (t *Table) admit(s *station, f *frame.Frame) drop.Reason {
 	b := f.Bytes()
 	switch f.Ether {

@@ -51,7 +51,7 @@ func TestWhatTheRouterRefusesIsCountedAtThePort(t *testing.T) {
 	runSteps(t, []step{{"to the gateway", "a", datagram(t, asker, gateway, 100), nil, "a forbidden"}}, withRouter(&listener{reason: drop.Forbidden}))
 }
 
-// A kernel that has the gateway in its neighbour table asks it alone whether it is still there, and forgets it if not.
+// A kernel that has the gateway in its neighbor table asks it alone whether it is still there, and forgets it if not.
 func TestTheGatewayAnswersThoseWhoAskItAlone(t *testing.T) {
 	for name, router := range map[string]Router{"with a router": new(listener), "without": nil} {
 		t.Run(name, func(t *testing.T) {

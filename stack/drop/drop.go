@@ -22,7 +22,7 @@ const (
 	BadTCP      // header cut off, or data offset past the end
 	BadUDP      // header cut off, or length past the end
 	BadSCTP     // common header cut off
-	BadICMP     // ICMP or ICMPv6 header cut off, or a neighbour message whose options are
+	BadICMP     // ICMP or ICMPv6 header cut off, or a neighbor message whose options are
 	BadChecksum // a checksum that nothing else vouches for is wrong
 	TooLarge    // larger than 64 KiB and its headers
 

@@ -78,10 +78,10 @@ func TestHandshakeWaitsForAccept(t *testing.T) {
 			_, err := q.Accept(ctx)
 			accepted <- err
 		}
-		dialled := make(chan error, 1)
+		dialed := make(chan error, 1)
 		go func() {
 			_, err := w.container.DialTCP(within(t), netip.AddrPort{}, outside)
-			dialled <- err
+			dialed <- err
 		}()
 		if q := next(t, asked); q.Dst != outside {
 			t.Errorf("the request is for %s, want %s", q.Dst, outside)
@@ -90,12 +90,12 @@ func TestHandshakeWaitsForAccept(t *testing.T) {
 			t.Errorf("stats are %+v, want one connection that is opening", n)
 		}
 		select {
-		case err := <-dialled:
+		case err := <-dialed:
 			t.Fatalf("the container was connected (%v) before Accept", err)
 		default:
 		}
 		close(answer)
-		must(t, next(t, dialled))
+		must(t, next(t, dialed))
 		must(t, next(t, accepted))
 		eventually(t, "the request is gone", func() bool { return w.router.Stats().TCP.Opening == 0 })
 	})
@@ -153,16 +153,16 @@ func TestAcceptEndsWithItsContext(t *testing.T) {
 		failed <- err
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	dialled := make(chan error, 1)
+	dialed := make(chan error, 1)
 	go func() {
 		_, err := w.container.DialTCP(ctx, netip.AddrPort{}, netip.AddrPortFrom(outside4, 80))
-		dialled <- err
+		dialed <- err
 	}()
 	if err := next(t, failed); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Accept gave %v, want its context's error", err)
 	}
 	cancel()
-	if err := next(t, dialled); !errors.Is(err, context.Canceled) {
+	if err := next(t, dialed); !errors.Is(err, context.Canceled) {
 		t.Errorf("DialTCP gave %v, want its context's error", err)
 	}
 }

@@ -76,7 +76,7 @@ func (r *Router) dial(ctx context.Context, from, to netip.AddrPort) (c *Conn, er
 		ep.Close()
 		return nil, err
 	}
-	r.dialled.Add(1)
+	r.dialed.Add(1)
 	return newConn(r, ep, wq, from, to), nil
 }
 

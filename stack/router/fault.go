@@ -78,7 +78,7 @@ func (r *Router) guarded(fn func()) {
 	fn()
 }
 
-// clock is the time that netstack lives by. What its timers call is guarded, and labelled.
+// clock is the time that netstack lives by. What its timers call is guarded, and labeled.
 type clock struct {
 	tcpip.Clock
 	router *Router

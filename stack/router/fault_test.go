@@ -115,7 +115,7 @@ func TestNetstacksGoroutinesTellWhichNetworkTheyAreOf(t *testing.T) {
 	must(t, pprof.Lookup("goroutine").WriteTo(&b, 1))
 	for _, name := range []string{"net", "container"} {
 		if !strings.Contains(b.String(), fmt.Sprintf("# labels: {%q:%q}", "network", name)) {
-			t.Errorf("no goroutine is labelled with network %s", name)
+			t.Errorf("no goroutine is labeled with network %s", name)
 		}
 	}
 }

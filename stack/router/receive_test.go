@@ -38,10 +38,10 @@ func TestWhatIsNotForwardedIsRefusedForItsReason(t *testing.T) {
 		"a TTL of 1":                     {hops(udp(port(inside4, 9), port(outside4, 9), nil), 1), drop.TTLExpired, 11, 0},
 		"a TTL of 0":                     {hops(udp(port(inside4, 9), port(outside4, 9), nil), 0), drop.TTLExpired, 11, 0},
 		"a hop limit of 1":               {hops(udp(port(inside6, 9), port(outside6, 9), nil), 1), drop.TTLExpired, 3, 0},
-		"a TTL of 1, to a neighbour":     {hops(udp(port(inside4, 9), port(addr("10.0.0.7"), 9), nil), 1), drop.TTLExpired, 11, 0},
+		"a TTL of 1, to a neighbor":     {hops(udp(port(inside4, 9), port(addr("10.0.0.7"), 9), nil), 1), drop.TTLExpired, 11, 0},
 		"a TCP SYN with a TTL of 1":      {hops(tcp(port(inside4, 9), port(outside4, 9), syn, 1, 0, nil), 1), drop.TTLExpired, 11, 0},
-		"a neighbour that nobody is":     {udp(port(inside4, 9), port(addr("10.0.0.7"), 9), nil), drop.NoRoute, 3, 1},
-		"a neighbour over IPv6":          {udp(port(inside6, 9), port(addr("fd00::7"), 9), nil), drop.NoRoute, 1, 3},
+		"a neighbor that nobody is":     {udp(port(inside4, 9), port(addr("10.0.0.7"), 9), nil), drop.NoRoute, 3, 1},
+		"a neighbor over IPv6":          {udp(port(inside6, 9), port(addr("fd00::7"), 9), nil), drop.NoRoute, 1, 3},
 		"another protocol":               {ip(inside4, outside4, 47, make([]byte, 8)), drop.NotForwarded, 3, 13},
 		"another protocol over IPv6":     {ip(inside6, outside6, 47, make([]byte, 8)), drop.NotForwarded, 1, 1},
 		"another protocol, to us":        {ip(inside4, gateway4, 47, make([]byte, 8)), drop.NotForwarded, 3, 2},
@@ -156,7 +156,7 @@ func TestDatagramsAndEchoesForElsewhereAreForwarded(t *testing.T) {
 	}
 }
 
-func TestANeighboursPacketIsForwardedWithOneHopLess(t *testing.T) {
+func TestANeighborsPacketIsForwardedWithOneHopLess(t *testing.T) {
 	for name, c := range map[string]struct{ src, dst netip.Addr }{
 		"IPv4": {addr("10.0.0.3"), inside4}, "IPv6": {addr("fd00::3"), inside6},
 	} {

@@ -113,7 +113,7 @@ type Router struct {
 	torn   chan struct{}   // closed when netstack has ended
 
 	drops                      drop.Counters
-	accepted, dialled, ignored atomic.Uint64
+	accepted, dialed, ignored atomic.Uint64
 }
 
 // The states of a router.
@@ -258,7 +258,7 @@ type TCPStats struct {
 	Established uint64 // open now
 	Lingering   uint64 // closed here, but not yet by the container, or closed seconds ago
 	Accepted    uint64
-	Dialled     uint64
+	Dialed     uint64
 	Ignored     uint64 // requests beyond what a container, or all, may have open
 	Failed      uint64 // handshakes that did not end
 	Resets      uint64 // sent
@@ -274,7 +274,7 @@ func (r *Router) Stats() Stats {
 		Fragments: r.fragments.Stats(),
 		TCP: TCPStats{
 			Opening: uint64(r.requests.count()), Established: t.CurrentEstablished.Value(), Lingering: uint64(r.lingering.count()),
-			Accepted: r.accepted.Load(), Dialled: r.dialled.Load(), Ignored: r.ignored.Load(),
+			Accepted: r.accepted.Load(), Dialed: r.dialed.Load(), Ignored: r.ignored.Load(),
 			Failed: t.FailedConnectionAttempts.Value(), Resets: t.ResetsSent.Value(),
 			Retransmits: t.Retransmits.Value(), Timeouts: t.EstablishedTimedout.Value(),
 		},

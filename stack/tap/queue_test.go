@@ -258,7 +258,7 @@ func TestStatisticsCountDroppedFrames(t *testing.T) {
 	cfg.TxQueueLen = 4
 	d := open(t, cfg)
 	var c net.Conn
-	// A known neighbour, so that the stack sends at once instead of asking.
+	// A known neighbor, so that the stack sends at once instead of asking.
 	lab.Must(t, h.Netlink().NeighSet(&netlink.Neigh{
 		LinkIndex: link(t, h, "eth0").Attrs().Index, State: netlink.NUD_PERMANENT,
 		IP: net.IPv4(10, 0, 0, 1), HardwareAddr: net.HardwareAddr{2, 0x42, 10, 0, 0, 1},

@@ -99,7 +99,7 @@ type Device struct {
 
 	gone     chan struct{}
 	goneOnce sync.Once
-	mu       sync.Mutex // serialises Close, Remove and what asks the kernel through a queue
+	mu       sync.Mutex // serializes Close, Remove and what asks the kernel through a queue
 	closed   bool
 }
 

@@ -79,7 +79,9 @@ func newAnswer(q question, m *dns.Msg, trustAD bool) (*answer, error) {
 	}
 	a.life = life(q, m)
 	var err error
-	a.wire, err = m.Pack()
+	if a.wire, err = m.Pack(); err == nil {
+		err = m.Unpack(a.wire) // not all that could be read and written can be read again
+	}
 	return a, err
 }
 

@@ -75,7 +75,7 @@ func openLedger(dir string, now time.Time, log *slog.Logger) (*ledger, error) {
 
 // Of a traceback (runtime.Stack with GODEBUG=tracebacklabels=1): what the panic said, and the label that a router's goroutines carry.
 var (
-	said     = regexp.MustCompile(`(?m)^(?:panic|fatal error): (.*)$`)
+	said    = regexp.MustCompile(`(?m)^(?:panic|fatal error): (.*)$`)
 	labeled = regexp.MustCompile(`(?m)^goroutine \d+[^\n]*\[running[^\n]*labels:\{[^\n]*"network": ("(?:[^"\\]|\\.)*")`)
 )
 

@@ -100,7 +100,7 @@ type Container struct {
 // Net is a path that stands.
 type Net struct {
 	Client, Server Container
-	Neighbor      Container // on the client's host; its Host is nil on a path without local traffic
+	Neighbor       Container // on the client's host; its Host is nil on a path without local traffic
 	Names          []string  // what the resolver at the server's address knows; none where there is no resolver
 
 	a, b  *lab.Host // where the containers are
@@ -156,10 +156,10 @@ const cpuA, cpuB = 0, 1
 var (
 	vtepA, vtepB = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 
-	subnet    = netip.MustParsePrefix("10.77.0.0/24")
-	gateway   = netip.MustParseAddr("10.77.0.1")
-	client    = station{"client", netip.MustParseAddr("10.77.0.2"), 0x0242_0a4d_0002, cpuA}
-	server    = station{"server", netip.MustParseAddr("10.77.0.3"), 0x0242_0a4d_0003, cpuB}
+	subnet   = netip.MustParsePrefix("10.77.0.0/24")
+	gateway  = netip.MustParseAddr("10.77.0.1")
+	client   = station{"client", netip.MustParseAddr("10.77.0.2"), 0x0242_0a4d_0002, cpuA}
+	server   = station{"server", netip.MustParseAddr("10.77.0.3"), 0x0242_0a4d_0003, cpuB}
 	neighbor = station{"neighbor", netip.MustParseAddr("10.77.0.4"), 0x0242_0a4d_0004, cpuA}
 )
 

@@ -18,7 +18,7 @@ func TestWhatTheRouterDoesItselfDoesNotAllocate(t *testing.T) {
 		"an echo to the gateway":   echo(inside4, gateway4, []byte("x")),
 		"a packet that ends here":  hops(udp(port(inside4, 9), port(outside4, 53), []byte("x")), 1),
 		"a martian":                udp(port(inside4, 9), port(addr("127.0.0.1"), 53), []byte("x")),
-		"a neighbor's":            udp(port(addr("10.0.0.3"), 9), port(inside4, 9), []byte("x")),
+		"a neighbor's":             udp(port(addr("10.0.0.3"), 9), port(inside4, 9), []byte("x")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := framed(b)

@@ -281,4 +281,17 @@ func TestOutsideLooksAsThroughARouter(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a host without IPv6 says so at once, and has IPv4", func(t *testing.T) {
+		lab.Must(t, o.host.Sysctl("net.ipv6.conf.all.disable_ipv6", "1"))
+		p := o.probe(t, netip.AddrPortFrom(netip.MustParseAddr(servers["IPv6"].server), 33434))
+		p.send(t, 10)
+		if got, errno, _, _ := p.told(t); got.String() != "fd00::1" || errno != unix.ENETUNREACH {
+			t.Errorf("%v from %s, expected %v from the gateway", errno, got, unix.ENETUNREACH)
+		}
+		p = o.probe(t, netip.AddrPortFrom(netip.MustParseAddr(servers["IPv4"].server), 33434))
+		p.send(t, 10)
+		if got, errno, _, _ := p.told(t); got.String() != servers["IPv4"].server || errno != unix.ECONNREFUSED {
+			t.Errorf("%v from %s, expected %v from the server", errno, got, unix.ECONNREFUSED)
+		}
+	})
 }

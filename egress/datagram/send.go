@@ -78,13 +78,24 @@ func (n *Network) begin(d *outgoing) verdict {
 		m, reason := n.open(&d.key)
 		if m == nil {
 			n.t.limit.Give(n.name, d.key.addr)
-			return verdict{reason, reason == drop.Forbidden, packet.Prohibited}
+			return unopened(reason)
 		}
 		var v verdict
 		if m.send(d, wire, &v) {
 			return v
 		}
 	}
+}
+
+// unopened is what a container is told of a socket that could not be opened.
+func unopened(reason drop.Reason) verdict {
+	switch reason {
+	case drop.Forbidden:
+		return verdict{reason, true, packet.Prohibited}
+	case drop.NoRoute:
+		return verdict{reason, true, packet.NetUnreachable}
+	}
+	return verdict{reason: reason}
 }
 
 // tell has the container know why its datagram went nowhere.
@@ -209,7 +220,7 @@ func (m *mapping) judge(r *remote, errno syscall.Errno) verdict {
 		m.refused = r
 		m.pending.Store(true)
 		return verdict{reason: drop.TooBig}
-	case unix.ENETUNREACH:
+	case unix.ENETUNREACH, unix.ENETDOWN, unix.EADDRNOTAVAIL: // the last: this host has no address of that family to send from
 		return verdict{drop.NoRoute, true, packet.NetUnreachable}
 	case unix.EHOSTUNREACH:
 		return verdict{drop.NoRoute, true, packet.HostUnreachable}

@@ -70,6 +70,8 @@ func (t *Table) refusal(proto uint8, err error) drop.Reason {
 	case proto != frame.ProtoUDP && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)):
 		t.noPing.Add(1)
 		return drop.Forbidden
+	case errors.Is(err, unix.EAFNOSUPPORT): // a kernel without IPv6
+		return drop.NoRoute
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return drop.FlowLimit
 	case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):

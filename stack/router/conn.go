@@ -93,6 +93,10 @@ func newConn(r *Router, ep tcpip.Endpoint, wq *waiter.Queue, local, remote netip
 	c := &Conn{router: r, ep: ep, wq: wq, local: local, remote: remote}
 	c.read.listen(wq, toRead)
 	c.write.listen(wq, toWrite)
+	if size := fixedSize(r.lingering.enter(remote.Addr())); size > 0 {
+		ep.SocketOptions().SetSendBufferSize(size, true)
+		ep.SocketOptions().SetReceiveBufferSize(size, true)
+	}
 	ep.SocketOptions().SetKeepAlive(true) // after two hours, as Linux: the bridge knows sooner that a container is gone
 	return c
 }
@@ -319,6 +323,7 @@ func (c *Conn) end(how func()) (err error) {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	defer c.router.lingering.leave(c.remote.Addr())
 	c.read.setDeadline(time.Time{})
 	c.write.setDeadline(time.Time{})
 	c.read.poke()

@@ -35,3 +35,11 @@ const (
 	MaxOpeningFrom = maxOpeningFrom
 	MaxLingering   = maxLingering
 )
+
+// Buffers returns how large the connection's buffers may get by now.
+func (c *Conn) Buffers() (send, receive int64) {
+	return c.ep.SocketOptions().GetSendBufferSize(), c.ep.SocketOptions().GetReceiveBufferSize()
+}
+
+// FixedSize is how large each buffer of the n-th connection of a container is.
+var FixedSize = fixedSize

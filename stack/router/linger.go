@@ -16,9 +16,31 @@ const maxLingering = 4096
 // are in TIME-WAIT. No flow is counted for them any more, so a container that has a server hang up on it again and again, and never
 // hangs up itself, would have netstack hold as many as it likes.
 type lingering struct {
-	mu sync.Mutex
-	of map[netip.Addr]*list.List // of *Conn, by container, the oldest first
-	n  int
+	mu   sync.Mutex
+	of   map[netip.Addr]*list.List // of *Conn, by container, the oldest first
+	n    int
+	open map[netip.Addr]int // how many a container has that were not closed yet
+}
+
+// enter counts a connection that is open, and returns how many the container has, those that linger included.
+func (l *lingering) enter(from netip.Addr) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open[from]++
+	n := l.open[from]
+	if all := l.of[from]; all != nil {
+		n += all.Len()
+	}
+	return n
+}
+
+// leave counts one that has been closed.
+func (l *lingering) leave(from netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[from]--; l.open[from] == 0 {
+		delete(l.open, from)
+	}
 }
 
 // add enters a connection that is about to be closed. It leaves when netstack says that it is gone.

@@ -31,6 +31,22 @@ const (
 	udpBuffer     = 1 << 20
 )
 
+// Netstack bounds the buffers of a connection, but not of all together. A container could have each grow, and then take nothing: only the first
+// of its connections may grow, and later ones are less large the more there are.
+const (
+	growing   = 32 // connections of one container
+	laterAll  = 192 << 20
+	leastSize = 16 << 10
+)
+
+// fixedSize returns how large each buffer of the n-th connection of a container is; 0: it may grow.
+func fixedSize(n int) int64 {
+	if n <= growing {
+		return 0
+	}
+	return int64(max(leastSize, min(defaultBuffer, laterAll/n)))
+}
+
 // newStack makes the netstack of r, up and with its addresses.
 func newStack(r *Router) (*stack.Stack, error) {
 	silence.Do(func() { log.SetTarget(silent{}) })

@@ -112,7 +112,7 @@ type Router struct {
 	tasks  sync.WaitGroup  // goroutines of requests
 	torn   chan struct{}   // closed when netstack has ended
 
-	drops                      drop.Counters
+	drops                     drop.Counters
 	accepted, dialed, ignored atomic.Uint64
 }
 
@@ -134,7 +134,7 @@ func New(c Config) (*Router, error) {
 	r.scratch.New = func() any { return new(scratch) }
 	r.requests.open = make(map[stack.TransportEndpointID]*Request)
 	r.requests.from = make(map[netip.Addr]int)
-	r.lingering.of = make(map[netip.Addr]*list.List)
+	r.lingering.of, r.lingering.open = make(map[netip.Addr]*list.List), make(map[netip.Addr]int)
 	r.fragments = fragment.New()
 	box, err := newInbox()
 	if err != nil {
@@ -258,7 +258,7 @@ type TCPStats struct {
 	Established uint64 // open now
 	Lingering   uint64 // closed here, but not yet by the container, or closed seconds ago
 	Accepted    uint64
-	Dialed     uint64
+	Dialed      uint64
 	Ignored     uint64 // requests beyond what a container, or all, may have open
 	Failed      uint64 // handshakes that did not end
 	Resets      uint64 // sent

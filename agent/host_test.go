@@ -85,6 +85,8 @@ type (
 		Subnets   []netip.Prefix `json:"subnets"`
 		MTU       int            `json:"mtu,omitempty"`
 		Spoof     string         `json:"spoof,omitempty"`
+		Egress    string         `json:"egress,omitempty"`
+		Internal  bool           `json:"internal,omitempty"`
 		Endpoints []endpoint     `json:"endpoints,omitempty"`
 		Remotes   []endpoint     `json:"remotes,omitempty"`
 		VTEPs     []netip.Addr   `json:"vteps,omitempty"`
@@ -96,6 +98,7 @@ type (
 		Interface  string       `json:"interface,omitempty"`
 		Addresses  []netip.Addr `json:"addresses,omitempty"`
 		MAC        frame.MAC    `json:"mac"`
+		Aliases    []string     `json:"aliases,omitempty"`
 		Queues     int          `json:"queues,omitempty"`
 		Persistent bool         `json:"persistent,omitempty"`
 		VTEP       netip.Addr   `json:"vtep,omitzero"`

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weftnet/weft/agent"
+	"github.com/weftnet/weft/dns/upstream"
 	"github.com/weftnet/weft/engine/userns"
 )
 
@@ -127,9 +128,9 @@ func (o *agentOptions) check(c *cobra.Command) error {
 func (o *agentOptions) outward() error {
 	o.DNS = nil
 	for _, s := range o.servers {
-		server, err := nameServer(s)
+		server, err := upstream.ParseServer(s)
 		if err != nil {
-			return err
+			return fmt.Errorf("--dns %q; expected the address of a name server, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53", s)
 		}
 		o.DNS = append(o.DNS, server)
 	}
@@ -141,21 +142,6 @@ func (o *agentOptions) outward() error {
 		return fmt.Errorf("--egress-flows %d; expected 1 to %d", o.EgressFlows, most)
 	}
 	return nil
-}
-
-// nameServer reads IP or IP:PORT.
-func nameServer(s string) (netip.AddrPort, error) {
-	server, err := netip.ParseAddrPort(s)
-	if err != nil {
-		var a netip.Addr
-		a, err = netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
-		server = netip.AddrPortFrom(a, 53)
-	}
-	a := server.Addr().Unmap()
-	if err != nil || server.Port() == 0 || a.IsUnspecified() || a.IsMulticast() {
-		return server, fmt.Errorf("--dns %q; expected the address of a name server, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53", s)
-	}
-	return netip.AddrPortFrom(a, server.Port()), nil
 }
 
 func (o *agentOptions) run(c *cobra.Command) error {

@@ -340,8 +340,10 @@ func TestNameServersOfTheAgentAreRead(t *testing.T) {
 		"192.0.2.53": "192.0.2.53:53", "192.0.2.53:5353": "192.0.2.53:5353", "2001:db8::53": "[2001:db8::53]:53", "[2001:db8::53]": "[2001:db8::53]:53",
 		"[2001:db8::53]:5353": "[2001:db8::53]:5353", "fe80::1%eth0": "[fe80::1%eth0]:53", "::ffff:192.0.2.53": "192.0.2.53:53", "127.0.0.53": "127.0.0.53:53",
 	} {
-		if got, err := nameServer(text); err != nil || got.String() != want {
-			t.Errorf("%q is %s, %v; expected %s", text, got, err, want)
+		o := agentOptions{servers: []string{text}}
+		o.DNSTTL, o.EgressFlows = time.Second, 1
+		if err := o.outward(); err != nil || len(o.DNS) != 1 || o.DNS[0].String() != want {
+			t.Errorf("%q is %s, %v; expected %s", text, o.DNS, err, want)
 		}
 	}
 }

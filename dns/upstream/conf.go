@@ -132,8 +132,8 @@ func ParseServer(s string) (netip.AddrPort, error) {
 	switch a := at.Addr().Unmap(); {
 	case at.Port() == 0:
 		return netip.AddrPort{}, fmt.Errorf("upstream: name server %q has port 0: expected one of 1 to 65535, or none, which is %d", s, port)
-	case a.IsMulticast():
-		return netip.AddrPort{}, fmt.Errorf("upstream: name server %q is a multicast address: expected that of one host", s)
+	case a.IsMulticast(), a.IsUnspecified():
+		return netip.AddrPort{}, fmt.Errorf("upstream: name server %q is no address of one host: expected such", s)
 	default:
 		return netip.AddrPortFrom(a, at.Port()), nil
 	}

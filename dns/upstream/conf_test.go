@@ -88,8 +88,10 @@ func TestParseServer(t *testing.T) {
 		"192.0.2.1:0":     "port 0",
 		"192.0.2.1:65536": "expected an address",
 		"192.0.2.1 ":      "expected an address",
-		"224.0.0.251":     "multicast",
-		"[ff02::fb]:5353": "multicast",
+		"224.0.0.251":     "one host",
+		"[ff02::fb]:5353": "one host",
+		"0.0.0.0":         "one host",
+		"[::]:53":         "one host",
 	} {
 		if got, err := ParseServer(text); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q gave %v, %v; expected an error that says %q", text, got, err, says)

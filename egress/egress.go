@@ -24,7 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -58,8 +57,8 @@ type Config struct {
 type Egress struct {
 	timeout   time.Duration
 	log       *slog.Logger
-	limit     *limit // of flows
-	sockets   *limit // of connections
+	limit     *datagram.Quota // of flows
+	sockets   *datagram.Quota // of connections
 	datagrams *datagram.Table
 	dial      func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error)
 
@@ -78,12 +77,12 @@ func New(c Config) (*Egress, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return nil, fmt.Errorf("egress: limit of open files: %w", err)
 	}
-	most := int64(min(files.Cur, maxFiles))
+	most := int(min(files.Cur, maxFiles))
 	e := &Egress{
 		timeout:  cmp.Or(c.DialTimeout, defaultTimeout),
 		log:      c.Log,
-		limit:    newLimit(cmp.Or(c.FlowsPerContainer, defaultFlows), math.MaxInt64),
-		sockets:  newLimit(int(most/2), most*5/8), // datagrams have a quarter; what is left is for the agent itself
+		limit:    datagram.NewQuota(cmp.Or(c.FlowsPerContainer, defaultFlows), 0),
+		sockets:  datagram.NewQuota(most/2, most*5/8), // datagrams have a quarter; what is left is for the agent itself
 		dial:     dial,
 		networks: make(map[*Network]struct{}),
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weftnet/weft/egress/datagram"
 	"github.com/weftnet/weft/stack/frame"
 	"github.com/weftnet/weft/stack/packet"
 	"github.com/weftnet/weft/stack/router"
@@ -330,7 +331,7 @@ func TestBytesAndEndsAreCarriedAndCounted(t *testing.T) {
 
 func TestContainersLeaveTheAgentSockets(t *testing.T) {
 	w := newWorld(t, Config{})
-	w.e.sockets = newLimit(2, 3)
+	w.e.sockets = datagram.NewQuota(2, 3)
 	ignored := func(src netip.AddrPort) {
 		t.Helper()
 		a := newAsk()
@@ -555,27 +556,6 @@ func TestAConfigThatMakesNoSenseIsRefused(t *testing.T) {
 		if e, err := New(c); err == nil {
 			e.Close()
 			t.Errorf("%+v is taken", c)
-		}
-	}
-}
-
-func TestTheLimitForgetsWhoHasNothing(t *testing.T) {
-	l := newLimit(3, 1<<30)
-	var all sync.WaitGroup
-	for i := range 100 {
-		all.Go(func() {
-			a := netip.AddrFrom4([4]byte{10, 0, 0, byte(i % 10)})
-			for range 1000 {
-				if l.Take("blue", a) {
-					l.Give("blue", a)
-				}
-			}
-		})
-	}
-	all.Wait()
-	for i := range l.shards {
-		if k := len(l.shards[i].used); k != 0 {
-			t.Errorf("shard %d remembers %d containers without flows", i, k)
 		}
 	}
 }

@@ -68,7 +68,7 @@ const (
 // Table is the way out for the datagrams of all networks of a node. Its methods may be called from any goroutine but its own thread.
 type Table struct {
 	limit   Limit
-	sockets *quota
+	sockets *Quota
 	errors  *packet.Limiter
 	now     func() time.Time
 	start   time.Time
@@ -110,10 +110,10 @@ func New(c Config) (*Table, error) {
 		if c.Flows == 0 {
 			c.Flows = defaultFlows
 		}
-		c.Limit = newQuota(c.Flows, 0)
+		c.Limit = NewQuota(c.Flows, 0)
 	}
 	t := &Table{
-		limit: c.Limit, sockets: newQuota(max(c.Sockets/share, 1), c.Sockets),
+		limit: c.Limit, sockets: NewQuota(max(c.Sockets/share, 1), c.Sockets),
 		errors: packet.NewLimiter(c.Now), now: c.Now, start: c.Now(), log: c.Log, given: c.Loop,
 	}
 	t.writers.New = func() any { return new(packet.Writer) }

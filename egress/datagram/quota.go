@@ -5,9 +5,10 @@ import (
 	"sync"
 )
 
-// quota counts what each container has, and all have together. It is asked when flows begin and end, not for each datagram.
-type quota struct {
-	each, all int // at most; all may be 0 for no limit
+// Quota bounds what each container has, and what all have together: flows (it is a Limit), or sockets. It is asked when these begin and end,
+// not for each datagram. Its methods may be called from any thread.
+type Quota struct {
+	each, all int
 
 	mu   sync.Mutex
 	held map[owner]int
@@ -20,12 +21,13 @@ type owner struct {
 	addr    netip.Addr
 }
 
-func newQuota(each, all int) *quota {
-	return &quota{each: each, all: all, held: make(map[owner]int)}
+// NewQuota returns a quota of so many for each container, and for all; all may be 0 for no limit.
+func NewQuota(each, all int) *Quota {
+	return &Quota{each: each, all: all, held: make(map[owner]int)}
 }
 
 // Take counts one more of a container's, and reports whether it may have that.
-func (q *quota) Take(network string, container netip.Addr) bool {
+func (q *Quota) Take(network string, container netip.Addr) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	o := owner{network, container}
@@ -38,8 +40,8 @@ func (q *quota) Take(network string, container netip.Addr) bool {
 	return true
 }
 
-// Give takes one back.
-func (q *quota) Give(network string, container netip.Addr) {
+// Give takes one back, once for each Take.
+func (q *Quota) Give(network string, container netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	o := owner{network, container}

@@ -208,7 +208,7 @@ func (t *Table) forget(a *Packet) {
 	}
 }
 
-// expire forgets what has been incomplete for too lont.
+// expire forgets what has been incomplete for too long.
 func (t *Table) expire() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -61,11 +61,17 @@ var (
 	}
 )
 
-// outside makes the client, without an interface, and lets host b be the server.
+// outside makes the client, without an interface, and lets host b be the server. Host a, which opens connections in the client's place on
+// all paths but the kernel's, has as many ports for them as the load's client gives itself: what ends must not be measured for a minute.
 func (n *Net) outside() error {
 	h, err := n.host(client.name, client.cpu)
 	if err != nil {
 		return err
+	}
+	for name, value := range map[string]string{"net.ipv4.ip_local_port_range": "1024 65535", "net.ipv4.tcp_tw_reuse": "1"} {
+		if err := n.a.Sysctl(name, value); err != nil {
+			return err
+		}
 	}
 	n.Client, n.Server = Container{h, client.addr}, Container{n.b, vtepB}
 	return nil

@@ -212,6 +212,9 @@ func TestEndedLoopTakesNothing(t *testing.T) {
 	if err := l.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.Post(func() { t.Error("it ran") }); !errors.Is(err, ErrClosed) {
+		t.Errorf("Post after the end: %v, want ErrClosed", err)
+	}
 	if err := l.Do(func() {}); !errors.Is(err, ErrClosed) {
 		t.Errorf("Do after the end: %v, want ErrClosed", err)
 	}
@@ -325,20 +328,5 @@ func TestASourceMayServeAnotherAndForgetItself(t *testing.T) {
 	case <-first.got:
 		t.Error("the first was served after it was forgotten")
 	default:
-	}
-}
-
-func TestPostAfterTheEndSaysSo(t *testing.T) {
-	l, err := New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := l.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Post(func() { t.Error("it ran") }); !errors.Is(err, ErrClosed) {
-		t.Errorf("Post: %v, want ErrClosed", err)
 	}
 }

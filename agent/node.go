@@ -235,8 +235,13 @@ func (n *node) refresh() {
 	for _, p := range n.tunnel.Peers() {
 		p.RefreshMTU()
 	}
-	n.gateways.Plan(n.cfg, n.link) // this host's addresses change, and networks that were left without a router get one again
-	n.publish()
+	stale := n.gateways.Stale()
+	if stale {
+		n.gateways.Plan(n.cfg, n.link)
+	}
+	if stale || n.unreachable != nil {
+		n.publish()
+	}
 	n.retry()
 }
 

@@ -52,7 +52,8 @@ type Set struct {
 	upstream *upstream.Resolver
 	names    *dns.Server
 	changed  chan struct{}
-	old      []*gate // that tables may still name
+	old      []*gate      // that tables may still name
+	host     []netip.Addr // this host's addresses as of the last Plan
 
 	mu     sync.Mutex // guards what follows
 	gates  map[vxlan.VNI]*gate
@@ -117,6 +118,7 @@ func (s *Set) Changed() <-chan struct{} { return s.changed }
 // networks' ways to their containers.
 func (s *Set) Plan(p *plan.Config, link func(vxlan.VNI) router.Link) {
 	host := s.c.Host()
+	s.host = host
 	s.names.SetZone(dns.Compile(zone(p, s.c.TTL, host)))
 	next, off, failed, avoid := make(map[vxlan.VNI]*gate), make(map[string]time.Time), make(map[string]error), make(map[netip.Addr]bool)
 	now := time.Now()
@@ -166,6 +168,17 @@ func (g *gate) over() bool {
 	default:
 		return false
 	}
+}
+
+// Stale reports whether another Plan may come to something else: this host has other addresses now, or a network is without the router that
+// it should have. It is for Plan's goroutine.
+func (s *Set) Stale() bool {
+	if !slices.Equal(s.c.Host(), s.host) {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.off)+len(s.failed) > 0
 }
 
 func (s *Set) leftOff(network string, now time.Time) time.Time {

@@ -144,6 +144,39 @@ func TestWhatHangsInAFailedRouterDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 }
 
+func TestAnotherPlanIsWantedWhenItWouldDiffer(t *testing.T) {
+	host := addrs("192.0.2.1")
+	s, err := New(Config{Host: func() []netip.Addr { return host }, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	p := two()
+	stale := func(what string, want bool) {
+		t.Helper()
+		if got := s.Stale(); got != want {
+			t.Errorf("%s: stale is %v, want %v", what, got, want)
+		}
+	}
+	s.Plan(p, links)
+	stale("after a plan", false)
+	host = addrs("192.0.2.9")
+	stale("with another address", true)
+	s.Plan(p, links)
+	stale("after the next plan", false)
+	p.Networks[0].MTU = 10 // less than any router takes
+	s.Plan(p, links)
+	stale("with a router that cannot be made", true)
+	p.Networks[0].MTU = 1450
+	s.Plan(p, links)
+	stale("when it could", false)
+	for range patience {
+		s.fault(s.gates[100], "a test's", nil)
+		s.Plan(p, links)
+	}
+	stale("with a network left without a router", true)
+}
+
 func TestLookupsAnswerAsTheContainerWouldBe(t *testing.T) {
 	s := newSet(t, "")
 	s.Plan(two(), links)
